@@ -1,0 +1,187 @@
+"""Fusing prediction sets into one, image by image: memory does not grow with the number of images.
+
+    wbf        instance   weighted boxes fusion; the masks of a cluster by weighted vote
+    nms        instance   the most confident of objects that overlap by mask
+    soft-vote  semantic   mean of class probabilities
+    hard-vote  semantic   the class that most members name
+
+Imports `segdata` and this package.
+"""
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ensembling.instances import fuse_by_boxes, fuse_by_suppression
+from ensembling.members import open_members
+from ensembling.settings import FusionSettings
+from ensembling.votes import hard_vote, member_weights, soft_vote
+from segdata.errors import InputError
+from segdata.predictions import ImageInstances, PredictedImage, PredictionMeta, PredictionSet, PredictionWriter
+
+__all__ = ["METHODS", "Method", "fuse"]
+
+Floats = npt.NDArray[np.float64]
+Codec = Literal["coco-rle", "prob8", "labels"]
+FuseImage = Callable[[PredictionWriter, PredictedImage, Sequence[PredictionSet], Floats, FusionSettings], None]
+
+
+class Method(NamedTuple):
+    """A way to fuse.
+
+    Attributes:
+        task: What it fuses.
+        codec: What it writes.
+        reads: Codecs of members that it can read.
+        fuse_image: Reads one image from all members, fuses it and adds it to the writer.
+    """
+
+    task: Literal["instance", "semantic"]
+    codec: Codec
+    reads: tuple[Codec, ...]
+    fuse_image: FuseImage
+
+
+def fuse(
+    members: Sequence[Path],
+    out: Path,
+    *,
+    method: str,
+    weights: Sequence[float] | None = None,
+    settings: FusionSettings | None = None,
+) -> Path:
+    """Fuses prediction sets of the same images into a new one.
+
+    Args:
+        members: Prediction sets, of equal task, classes, data set and images. One may occur twice.
+        out: The prediction set to write; must not exist or be empty.
+        method: One of `METHODS` for the members' task.
+        weights: One weight above 0 a member, None = all equal; only their ratios matter.
+        settings: Thresholds; None = the defaults.
+
+    Returns:
+        `out`. Its max_detections is the largest of the members' (and is kept to), its confidence threshold the
+        smallest, each None where a member has none.
+
+    Raises:
+        InputError: If the method does not fit the members, they differ, weights are wrong, or `out` is not empty.
+        DatasetError: If a member is broken.
+    """
+    sets = open_members(members)
+    chosen = _method(method, sets)
+    share_M = member_weights(weights, len(sets))
+    used = FusionSettings() if settings is None else settings
+    with PredictionWriter(out, _fused_meta(sets, chosen, used)) as writer:
+        for image in sets[0].meta.images:
+            chosen.fuse_image(writer, image, sets, share_M, used)
+    return out
+
+
+def _instances_with(
+    fuse_objects: Callable[[Sequence[ImageInstances], Floats, FusionSettings], ImageInstances],
+) -> FuseImage:
+    def fuse_image(
+        writer: PredictionWriter,
+        image: PredictedImage,
+        sets: Sequence[PredictionSet],
+        share_M: Floats,
+        settings: FusionSettings,
+    ) -> None:
+        fused = fuse_objects([member.instances(image.file_name) for member in sets], share_M, settings)
+        writer.add_instances(image, _first(fused, _largest(sets)))
+
+    return fuse_image
+
+
+def _soft(
+    writer: PredictionWriter,
+    image: PredictedImage,
+    sets: Sequence[PredictionSet],
+    share_M: Floats,
+    settings: FusionSettings,
+) -> None:
+    probabilities = [member.probabilities(image.file_name) for member in sets]
+    writer.add_probabilities(image, soft_vote(probabilities, share_M.tolist()))
+
+
+def _hard(
+    writer: PredictionWriter,
+    image: PredictedImage,
+    sets: Sequence[PredictionSet],
+    share_M: Floats,
+    settings: FusionSettings,
+) -> None:
+    labels = [member.labels(image.file_name) for member in sets]
+    writer.add_labels(image, hard_vote(labels, len(sets[0].meta.classes), share_M.tolist()))
+
+
+METHODS: dict[str, Method] = {
+    "wbf": Method("instance", "coco-rle", ("coco-rle",), _instances_with(fuse_by_boxes)),
+    "nms": Method("instance", "coco-rle", ("coco-rle",), _instances_with(fuse_by_suppression)),
+    "soft-vote": Method("semantic", "prob8", ("prob8",), _soft),
+    "hard-vote": Method("semantic", "labels", ("prob8", "labels"), _hard),
+}
+
+
+def _method(name: str, sets: Sequence[PredictionSet]) -> Method:
+    task = sets[0].meta.task
+    fitting = [known for known, method in METHODS.items() if method.task == task]
+    if name not in fitting:
+        raise InputError.of(
+            f"expected a method for {task} predictions ({', '.join(fitting)}), but got {name!r}",
+            where="fusion method",
+            cure="Choose one of these.",
+        )
+    method = METHODS[name]
+    for member in sets:
+        if member.meta.codec not in method.reads:
+            raise InputError.of(
+                f"expected {' or '.join(method.reads)} for {name}, but got {member.meta.codec}",
+                where=member.path,
+                cure="Predict with probabilities, or use hard-vote, which needs labels only.",
+            )
+    return method
+
+
+def _fused_meta(sets: Sequence[PredictionSet], method: Method, settings: FusionSettings) -> PredictionMeta:
+    metas = [member.meta for member in sets]
+    thresholds = [meta.confidence_threshold for meta in metas if meta.confidence_threshold is not None]
+    return PredictionMeta(
+        task=method.task,
+        classes=metas[0].classes,
+        category_ids=metas[0].category_ids,
+        dataset_fingerprint=metas[0].dataset_fingerprint,
+        code_version=_code_version(),
+        confidence_threshold=min(thresholds) if len(thresholds) == len(metas) else None,
+        max_detections=_largest(sets),
+        mask_threshold=settings.mask_threshold if method.codec == "coco-rle" else None,
+        codec=method.codec,
+        stride=min(meta.stride for meta in metas) if method.codec == "prob8" else 1,
+    )
+
+
+def _largest(sets: Sequence[PredictionSet]) -> int | None:
+    """The largest max_detections of the members; None where one has no limit."""
+    limits = [member.meta.max_detections for member in sets if member.meta.max_detections is not None]
+    return max(limits) if len(limits) == len(sets) else None
+
+
+def _first(instances: ImageInstances, limit: int | None) -> ImageInstances:
+    """Keeps the most confident objects; they come sorted."""
+    return ImageInstances(
+        boxes_xyxy=instances.boxes_xyxy[:limit],
+        confidences=instances.confidences[:limit],
+        classes=instances.classes[:limit],
+        rles=instances.rles[:limit],
+    )
+
+
+def _code_version() -> str:
+    try:
+        return version("segsweep")
+    except PackageNotFoundError:
+        return "source"

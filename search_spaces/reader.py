@@ -1,0 +1,100 @@
+"""Reads the space of a sweep file, section by section, and has it checked as a whole."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from search_spaces.condition_checks import check_conditions, check_forbid, check_parents
+from search_spaces.conditions import Parameter, dependency_order
+from search_spaces.draft import Draft
+from search_spaces.knob import Knob, Task
+from search_spaces.knobs import KNOBS
+from search_spaces.model_checks import check_models, check_ordered, check_overrides
+from search_spaces.paths import check_path
+from search_spaces.syntax import Key, Locator, nearest_name, read_forbid, read_parameters, read_value, refuse
+from search_spaces.trial_config import Scalar
+from segdata.errors import SpaceError
+
+__all__ = ["read_draft"]
+
+
+def read_draft(
+    space: Mapping[str, object],
+    overrides: Mapping[str, object],
+    forbid: Sequence[Mapping[str, object]],
+    fixed: Mapping[str, object],
+    task: Task,
+    locate: Locator,
+) -> Draft:
+    """Returns the checked draft of a space; arguments and errors as `space.parse_space`."""
+    constants = {
+        name: read_value(value, ("fixed", name), locate, _known_knob(name, "fixed", task, locate))
+        for name, value in fixed.items()
+    }
+    draft = Draft(task, (), constants, (), {}, locate)
+    for name, spec in space.items():
+        knob = _known_knob(name, "space", task, locate)
+        if name in constants:
+            problem = f"expected {name} in `space` or `fixed`, but got it in both"
+            raise refuse(locate, ("space", name), problem, "Remove one")
+        draft = _with_parameters(draft, name, spec, ("space", name), knob)
+    for path, spec in overrides.items():
+        draft = _with_override(draft, path, spec)
+    draft = _in_order(draft)
+    draft = replace(draft, forbid=read_forbid(forbid, locate, draft.names()))
+    _check(draft, tuple(overrides))
+    return draft
+
+
+def _check(draft: Draft, override_paths: tuple[str, ...]) -> None:
+    check_forbid(draft)
+    check_conditions(draft)
+    check_models(draft)
+    check_ordered(draft)
+    check_overrides(draft, override_paths)
+
+
+def _known_knob(name: str, section: str, task: Task, locate: Locator) -> Knob:
+    fitting = [knob.name for knob in KNOBS.values() if task in knob.tasks]
+    if name not in KNOBS:
+        raise refuse(locate, (section, name), f"expected a knob, but got {name!r}", nearest_name(name, fitting))
+    if name not in fitting:
+        problem = f"expected a knob of the task {task}, but got {name}, which serves {' and '.join(KNOBS[name].tasks)}"
+        raise refuse(locate, (section, name), problem, "Drop it")
+    return KNOBS[name]
+
+
+def _with_override(draft: Draft, path: str, spec: object) -> Draft:
+    key: Key = ("overrides", path)
+    try:
+        check_path(path)
+    except SpaceError as error:
+        raise SpaceError(f"{draft.locate(key)}: {error}") from error
+    if isinstance(spec, Mapping | list | tuple):
+        return _with_parameters(draft, path, spec, key, None)
+    value: Scalar = read_value(spec, key, draft.locate, None)
+    return replace(draft, fixed_overrides=(*draft.fixed_overrides, (path, value)))
+
+
+def _with_parameters(draft: Draft, name: str, spec: object, key: Key, knob: Knob | None) -> Draft:
+    found = read_parameters(name, spec, key, draft.locate, knob)
+    keys = dict(draft.keys)
+    for index, parameter in enumerate(found):
+        here: Key = key if isinstance(spec, Mapping) else (*key, index)
+        if parameter.id in keys:
+            problem = f"expected cases that exclude each other, but got {parameter.id} twice"
+            raise refuse(draft.locate, here, problem, "Drop one")
+        keys[parameter.id] = here
+    return replace(draft, parameters=(*draft.parameters, *found), keys=keys)
+
+
+def _in_order(draft: Draft) -> Draft:
+    """Checks parents, drops conditions on fixed knobs (they hold, or were refused) and sorts parents first."""
+    check_parents(draft)
+    kept = [
+        Parameter(item.id, item.knob, item.domain, tuple(pair for pair in item.when if pair[0] not in draft.fixed))
+        for item in draft.parameters
+    ]
+    try:
+        return replace(draft, parameters=dependency_order(kept))
+    except SpaceError as error:
+        raise SpaceError(f"{draft.locate(('space',))}: {error}") from error

@@ -1,0 +1,99 @@
+"""Files and folders that appear whole or not at all.
+
+Everything is built under a hidden name beside its place and moved there at the end, so an error or Ctrl-C leaves
+nothing half-written. May import `segdata.errors` only.
+"""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from segdata.errors import InputError
+
+__all__ = ["new_folder", "refuse_existing", "refuse_existing_file", "write_text"]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file in UTF-8, replacing an older one in one step.
+
+    Raises:
+        InputError: if the file can't be written there.
+    """
+    partial = _beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        if partial.exists():
+            partial.unlink()
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Gives a hidden folder to fill, which becomes `path` when the block ends without an error.
+
+    Raises:
+        InputError: if `path` exists and is not an empty folder, or can't be made.
+    """
+    refuse_existing(path)
+    partial = _beside(path)
+    made = [parent for parent in path.absolute().parents if not parent.exists()]
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
+        yield partial
+        refuse_existing(path)  # it may have come up in the meantime
+        os.replace(partial, path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):  # someone else may have put a file there meanwhile
+            for parent in made:
+                parent.rmdir()
+        raise
+
+
+def refuse_existing(path: Path) -> None:
+    """Refuses to write where something already is; an empty folder is fine.
+
+    Raises:
+        InputError: naming the path.
+    """
+    if not path.exists() and not path.is_symlink():
+        return
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    found = "a folder with files in it" if path.is_dir() else "a file"
+    raise InputError.of(
+        f"expected a new or empty folder to write to, but got {found}",
+        where=path,
+        cure="Name another one, or remove it.",
+    )
+
+
+def refuse_existing_file(path: Path) -> None:
+    """Refuses to write a file where something already is.
+
+    Raises:
+        InputError: naming the path.
+    """
+    if path.exists() or path.is_symlink():
+        found = "a folder" if path.is_dir() else "one that is there already"
+        raise InputError.of(f"expected a new file, but got {found}", where=path, cure="Name another one, or remove it.")
+
+
+def _beside(path: Path) -> Path:
+    return path.absolute().parent / f".{path.name}.{uuid.uuid4().hex[:8]}.partial"
+
+
+def _cannot_write(path: Path, error: OSError) -> InputError:
+    return InputError.of(
+        f"expected a place to write to, but got: {error.strerror}", where=path, cure="Name another one."
+    )

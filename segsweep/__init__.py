@@ -1,0 +1,1 @@
+"""The application: sweep file, search, driver, ensemble, and the command line. Import the rooms by name."""

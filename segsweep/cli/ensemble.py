@@ -1,0 +1,75 @@
+"""`segsweep ensemble`: fuse the best trials and score members and ensemble on unseen data."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from segsweep.ensemble import EnsembleResult
+
+__all__ = ["ensemble", "ensemble_table"]
+
+# Columns beside the sweep's own metric, by task.
+COLUMNS = {
+    "instance": ("segm_mAP", "segm_mAP_50", "segm_mAP_75", "bbox_mAP"),
+    "semantic": ("mIoU", "mIoU_per_image", "accuracy"),
+}
+
+
+def ensemble(
+    name: Annotated[str, typer.Argument(help="The sweep's name, folder or file.")],
+    top: Annotated[int | None, typer.Option(min=1, help="How many trials; none = the sweep file's.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Fusion method; may be given several times.")] = None,
+    on: Annotated[str | None, typer.Option(help="Role to score on; none = test, else select.")] = None,
+    storage: Annotated[Path, typer.Option(help="Folder that holds the sweeps' folders.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Combines the best trials and scores them on data that the search did not see.
+
+    Example: segsweep ensemble nuclei-search --top 3
+    """
+    from segsweep.ensemble import build_ensembles
+    from segsweep.run_folder import find_run
+
+    sweep = find_run(name, storage).load()
+    config = sweep.config
+    methods = tuple(method) if method else config.ensemble_methods()
+    console = Console(stderr=as_json, highlight=False)
+    threads = os.cpu_count() or 1
+    result = build_ensembles(sweep, top or config.ensemble.top, methods, on, threads, console)
+    if as_json:
+        typer.echo(json.dumps(as_values(result), indent=2))
+        return
+    console.print(ensemble_table(result, config.task))
+    seen = " (the search saw these images: optimistic)" if result.role in ("train", "val") else ""
+    verdict = "better than" if result.gain > 0 else "no better than" if result.gain == 0 else "worse than"
+    console.print(f"the ensemble is {verdict} its best member by {abs(result.gain):.4f} on {result.role}{seen}")
+    console.print(f"predictions and ensemble file: {result.folder}", soft_wrap=True)
+
+
+def ensemble_table(result: "EnsembleResult", task: str) -> Table:
+    """Returns members and ensembles with the task's main scores, at most 80 columns."""
+    names = tuple(dict.fromkeys((result.metric, *COLUMNS[task])))
+    table = Table(title=f"scores on {result.role}", title_justify="left", box=None, pad_edge=False)
+    table.add_column("")
+    for name in names:
+        table.add_column(name, justify="right")
+    best = max(row.scores[result.metric] for row in (*result.members, *result.ensembles))
+    for row in (*result.members, *result.ensembles):
+        style = "bold" if row.scores[result.metric] == best else ""
+        table.add_row(row.name, *(f"{row.scores[name]:.4f}" for name in names), style=style)
+    return table
+
+
+def as_values(result: "EnsembleResult") -> dict[str, Any]:
+    """Returns the result for `--json`."""
+    rows = [
+        {"name": row.name, "predictions": str(row.predictions), "scores": row.scores}
+        for row in (*result.members, *result.ensembles)
+    ]
+    return {"role": result.role, "metric": result.metric, "gain": result.gain, "rows": rows}

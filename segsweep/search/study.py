@@ -1,0 +1,121 @@
+"""The study: one append-only journal beside the trials, which alone decides what a sweep has done (ADR 003).
+
+User attributes of a study trial: `sample` (knob -> scalar), `config` (TrialConfig as a dict), `origin`, and once it
+has ended `outcome` and `reason`. Imports optuna; only this folder does.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from segdata.errors import InputError
+
+__all__ = ["SAMPLERS", "Mode", "Outcome", "Study", "TrialRecord", "live_trial", "open_study", "trial_record", "trial_records"]
+
+Study = optuna.Study
+Mode = Literal["max", "min"]
+Outcome = Literal["running", "completed", "stopped", "crashed", "failed", "rejected"]
+
+STUDY_NAME = "sweep"
+SAMPLERS = ("tpe", "random")
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """One trial as the study tells it; `scores` maps epoch -> the searched metric, NaN epochs left out."""
+
+    number: int
+    origin: str
+    sample: Mapping[str, Any]
+    config: Mapping[str, Any]
+    outcome: Outcome
+    reason: str
+    scores: Mapping[int, float]
+    best_epoch: int | None
+    best_score: float
+    planned_epochs: int
+    duration_s: float | None
+
+    @property
+    def ended(self) -> bool:
+        return self.outcome != "running"
+
+
+def open_study(journal: Path, mode: Mode, sampler: str, seed: int) -> Study:
+    """Opens the sweep's study, or creates it with its folder.
+
+    The sampler's random state depends on the seed and on how many trials there are, so that a resumed sweep does not
+    draw the first trials' points again.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(journal))),
+        study_name=STUDY_NAME,
+        direction={"max": "maximize", "min": "minimize"}[mode],
+        load_if_exists=True,
+    )
+    study.sampler = build_sampler(sampler, seed + len(study.get_trials(deepcopy=False)))
+    return study
+
+
+def build_sampler(name: str, seed: int) -> BaseSampler:
+    """Returns the named Optuna sampler."""
+    if name == "tpe":
+        return TPESampler(seed=seed)
+    if name == "random":
+        return RandomSampler(seed=seed)
+    raise InputError.of(
+        f"expected one of {', '.join(SAMPLERS)}, but got {name!r}", where="search.sampler", cure="Choose one of these."
+    )
+
+
+def live_trial(study: Study, number: int) -> Trial:
+    """Returns the trial of that number so that it can be reported to again, after a resume.
+
+    Optuna's public `Trial` is built from a storage id, which a `FrozenTrial` keeps in `_trial_id`; a test pins it.
+    """
+    return Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
+
+
+def trial_records(study: Study) -> tuple[TrialRecord, ...]:
+    """Returns all trials in the order of their numbers; those that the space forbade are left out."""
+    records = (record_of(study, trial) for trial in study.get_trials(deepcopy=False))
+    return tuple(record for record in records if record is not None and record.outcome != "rejected")
+
+
+def trial_record(study: Study, number: int) -> TrialRecord:
+    """Returns the record of one trial that has its sample."""
+    record = record_of(study, study.get_trials(deepcopy=False)[number])
+    assert record is not None
+    return record
+
+
+def record_of(study: Study, trial: FrozenTrial) -> TrialRecord | None:
+    """Returns one trial's record; None while it waits in the queue or was killed before it was complete on disk."""
+    maximize = study.direction == optuna.study.StudyDirection.MAXIMIZE
+    if trial.state == TrialState.WAITING or "config" not in trial.user_attrs:
+        return None
+    scores = {epoch: score for epoch, score in trial.intermediate_values.items() if not math.isnan(score)}
+    best = (max if maximize else min)(scores.items(), key=lambda item: (item[1], -item[0]), default=None)
+    return TrialRecord(
+        number=trial.number,
+        origin=trial.user_attrs.get("origin", "sampler"),
+        sample=trial.user_attrs["sample"],
+        config=trial.user_attrs["config"],
+        outcome=trial.user_attrs.get("outcome", "running") if trial.state.is_finished() else "running",
+        reason=trial.user_attrs.get("reason", ""),
+        scores=scores,
+        best_epoch=None if best is None else best[0],
+        best_score=math.nan if best is None else best[1],
+        planned_epochs=trial.user_attrs["config"]["schedule"]["epochs"],
+        duration_s=None if trial.duration is None else trial.duration.total_seconds(),
+    )

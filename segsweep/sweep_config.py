@@ -1,0 +1,272 @@
+"""What a sweep file may say: frozen records, one a section, which refuse unknown keys and wrong types.
+
+They hold what was written; `sweep_file` reads them from YAML, resolves paths and parses the space. A `SweepConfig` can
+be built in Python just as well. Imports pydantic and the metric names of `segscore`.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, field_validator, model_validator
+
+from segscore.metrics import METRICS
+
+__all__ = [
+    "AshaConfig",
+    "BudgetConfig",
+    "DataConfig",
+    "EnsembleConfig",
+    "ResourcesConfig",
+    "RoleConfig",
+    "SchedulerConfig",
+    "SearchConfig",
+    "StorageConfig",
+    "SweepConfig",
+    "TrackingConfig",
+]
+
+Whole = Annotated[int, Strict()]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Task = Literal["instance", "semantic"]
+
+DEFAULT_METRICS: dict[str, str] = {"instance": "segm_mAP", "semantic": "mIoU"}
+ENSEMBLE_METHODS: dict[str, tuple[str, ...]] = {"instance": ("wbf",), "semantic": ("soft-vote", "hard-vote")}
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def _refuse_later(value: object, known: tuple[str, ...], later: tuple[str, ...]) -> object:
+    """Returns `value`, or raises ValueError if it is planned for a later version."""
+    if value in later:
+        raise ValueError(
+            f"expected {' or '.join(known)}, but got {value}, which is not in this version. Choose another"
+        )
+    return value
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RoleConfig(_Section):
+    """The images of one role and their labels: COCO annotations (instance) or a folder of label maps (semantic)."""
+
+    images: str
+    annotations: str | None = None
+    labels: str | None = None
+
+
+class DataConfig(_Section):
+    """Either the roles, or a dataset folder with a split file of it."""
+
+    train: RoleConfig | None = None
+    val: RoleConfig | None = None
+    test: RoleConfig | None = None
+    select: RoleConfig | None = None
+    unlabelled: RoleConfig | None = None
+    dataset: str | None = None
+    split: str | None = None
+    fold: Annotated[Whole, Field(ge=0)] = 0
+
+    def roles(self) -> dict[str, RoleConfig]:
+        """Returns the roles that are given, by name."""
+        names = ("train", "val", "test", "select", "unlabelled")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        given = ", ".join([*self.roles(), *(name for name in ("dataset", "split") if getattr(self, name))]) or "nothing"
+        by_roles = self.train is not None and self.val is not None and not self.dataset and not self.split
+        by_split = bool(self.dataset and self.split) and not self.roles()
+        if not by_roles and not by_split:
+            raise ValueError(
+                f"expected train and val, or dataset and split, but got {given}. Give one of the two pairs"
+            )
+        return self
+
+
+class AshaConfig(_Section):
+    """Asynchronous successive halving on `epoch`."""
+
+    grace_epochs: Annotated[Whole, Field(ge=1)] = 1
+    reduction_factor: Annotated[Number, Field(gt=1)] = 3
+
+
+class SchedulerConfig(_Section):
+    """Which trials are stopped early: none, or by ASHA. A sweep file writes `none`, `asha` or `asha: {...}`."""
+
+    asha: AshaConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: object) -> object:
+        for name in value if isinstance(value, Mapping) else [value]:
+            _refuse_later(name, ("none", "asha"), ("hyperband", "median", "pbt"))
+        if isinstance(value, str):
+            if value not in ("none", "asha"):
+                raise ValueError(f"expected none or asha, but got {value!r}. Choose one of them")
+            return {} if value == "none" else {"asha": {}}
+        if isinstance(value, Mapping) and "asha" in value and value["asha"] is None:
+            return {**value, "asha": {}}  # `asha:` without settings
+        return value
+
+
+class SearchConfig(_Section):
+    """How the space is searched."""
+
+    strategy: Literal["joint"] = "joint"
+    sampler: Literal["tpe", "random"] = "tpe"
+    scheduler: SchedulerConfig = SchedulerConfig()
+    folds: Annotated[Whole, Field(ge=1)] = 1
+    seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 0
+
+    @field_validator("strategy", mode="before")
+    @classmethod
+    def _strategy_of_now(cls, value: object) -> object:
+        name = next(iter(value), "") if isinstance(value, Mapping) else value
+        _refuse_later(name, ("joint",), ("staged",))
+        return value
+
+    @field_validator("sampler", mode="before")
+    @classmethod
+    def _sampler_of_now(cls, value: object) -> object:
+        return _refuse_later(value, ("tpe", "random"), ("grid", "cmaes", "gp", "nsga2"))
+
+    @field_validator("folds")
+    @classmethod
+    def _one_fold(cls, value: int) -> int:
+        if value != 1:
+            raise ValueError(
+                f"expected 1, but got {value}; several folds a trial are not in this version. Write folds: 1"
+            )
+        return value
+
+
+class BudgetConfig(_Section):
+    """When the sweep ends, and how many trials run at a time (None = as many as fit)."""
+
+    trials: Annotated[Whole, Field(ge=1)]
+    hours: Annotated[Number, Field(gt=0)] | None = None
+    concurrent: Annotated[Whole, Field(ge=1)] | None = None
+
+
+class ResourcesConfig(_Section):
+    """What one trial gets; None = found out from the node. A sweep file writes `auto` or `{cpu: 4, gpu: 0.5}`."""
+
+    cpu: Annotated[Number, Field(gt=0)] | None = None
+    gpu: Annotated[Number, Field(ge=0)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_auto(cls, value: object) -> object:
+        if isinstance(value, str) and value != "auto":
+            raise ValueError(f"expected auto or {{cpu: ..., gpu: ...}}, but got {value!r}. Write one of the two")
+        return {} if value == "auto" else value
+
+    @field_validator("cpu", "gpu")
+    @classmethod
+    def _whole_above_one(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and value != int(value):
+            raise ValueError(f"expected a share below 1 or a whole number, but got {value}. Round it")
+        return value
+
+
+class StorageConfig(_Section):
+    """Where trials are kept, and how many checkpoints of each."""
+
+    path: str = "runs"
+    keep_checkpoints: Annotated[Whole, Field(ge=1)] = 5
+
+
+class TrackingConfig(_Section):
+    """Where MLflow records the sweep."""
+
+    uri: str = "sqlite:///mlflow.db"
+
+
+class EnsembleConfig(_Section):
+    """How the best trials are combined; no methods = those of the task."""
+
+    top: Annotated[Whole, Field(ge=2)] = 3
+    methods: tuple[str, ...] = ()
+    select: Literal["top"] = "top"
+
+    @field_validator("select", mode="before")
+    @classmethod
+    def _select_of_now(cls, value: object) -> object:
+        return _refuse_later(value, ("top",), ("greedy", "genetic", "all"))
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class SweepConfig(_Section):
+    """A whole sweep file; the keys are described in the user guide."""
+
+    name: str
+    project: str | None = None
+    task: Task
+    data: DataConfig
+    metric: str = ""
+    mode: Literal["max", "min"] = "max"
+    search: SearchConfig = SearchConfig()
+    budget: BudgetConfig
+    resources: ResourcesConfig = ResourcesConfig()
+    space: dict[str, Any] = Field(default_factory=dict)
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    forbid: tuple[dict[str, Any], ...] = ()
+    fixed: dict[str, Any] = Field(default_factory=dict)
+    custom_imports: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
+    storage: StorageConfig = StorageConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    ensemble: EnsembleConfig = EnsembleConfig()
+    max_failures: Annotated[Whole, Field(ge=0)] = 2
+    trial_timeout_minutes: Annotated[Number, Field(gt=0)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _metric_of_task(cls, values: object) -> object:
+        if isinstance(values, dict) and values.get("task") in DEFAULT_METRICS:
+            return {"metric": DEFAULT_METRICS[values["task"]], **values}
+        return values
+
+    @field_validator("name", "project")
+    @classmethod
+    def _folder_name(cls, value: str | None) -> str | None:
+        if value is not None and not _NAME.fullmatch(value):
+            raise ValueError(
+                f"expected letters, digits, `.`, `_` or `-`, but got {value!r}. It names a folder: shorten it"
+            )
+        return value
+
+    @field_validator("metric", mode="before")
+    @classmethod
+    def _one_metric(cls, value: object) -> object:
+        if isinstance(value, list | tuple):
+            raise ValueError(
+                f"expected one metric, but got {value}; several objectives are not in this version. Name one"
+            )
+        if isinstance(value, str) and ".py:" in value:
+            raise ValueError(
+                f"expected a metric of Segsweep, but got {value}; own ones are not in this version. Name one"
+            )
+        return value
+
+    @field_validator("custom_imports")
+    @classmethod
+    def _module_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not _MODULE.fullmatch(name):
+                raise ValueError(f"expected a module's name such as my_modules, but got {name!r}. Write it without .py")
+        return value
+
+    def metrics(self) -> tuple[str, ...]:
+        """Returns the metrics that the task can be scored by."""
+        return tuple(name for name, metric in METRICS.items() if metric.task == self.task)
+
+    def ensemble_methods(self) -> tuple[str, ...]:
+        """Returns the ensemble methods that are asked for, or the task's first."""
+        return self.ensemble.methods or ENSEMBLE_METHODS[self.task][:1]

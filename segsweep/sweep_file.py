@@ -1,0 +1,259 @@
+"""Reading a sweep file: YAML -> `SweepConfig` -> `Sweep`, with absolute paths and a parsed space.
+
+Everything that can be found wrong without opening an image is refused here, with the file, line and key. Nothing is
+started and nothing written.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from search_spaces.space import Space, parse_space
+from search_spaces.syntax import nearest_name
+from segdata.dataset_folder import open_dataset_folder
+from segdata.errors import DatasetError, SweepFileError
+from segsweep.sweep_config import ENSEMBLE_METHODS, DataConfig, RoleConfig, SweepConfig
+from segsweep.yaml_source import read_yaml
+
+__all__ = ["Role", "Sweep", "SweepConfig", "SweepData", "load_sweep", "resolve_sweep"]
+
+Locate = Callable[[Sequence[str | int]], str]
+
+_LATER_KEYS = {("budget", "device_hours"), ("budget", "patience")}
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """Absolute paths of one role: `annotations` for instance, `labels` for semantic, perhaps neither for unlabelled."""
+
+    images: Path
+    annotations: Path | None = None
+    labels: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SweepData:
+    """The data of a sweep: either `roles` (train, val, ...), or a `dataset` with a `split` file and the fold to use."""
+
+    roles: Mapping[str, Role]
+    dataset: Role | None = None
+    split: Path | None = None
+    fold: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """A checked sweep, ready to run.
+
+    Attributes:
+        config: What was written.
+        source: The sweep file, None if the config was built in Python.
+        folder: What relative paths were taken from.
+        project: Name of the MLflow experiment.
+        data: Where images and labels lie.
+        space: What may be tried.
+        storage: Folder that holds the sweeps' own folders.
+        tracking_uri: MLflow's, with an absolute path if it names a file.
+    """
+
+    config: SweepConfig
+    source: Path | None
+    folder: Path
+    project: str
+    data: SweepData
+    space: Space
+    storage: Path
+    tracking_uri: str
+
+    @property
+    def path(self) -> Path:
+        """The sweep's own folder: storage / name."""
+        return self.storage / self.config.name
+
+
+def load_sweep(path: Path | str) -> Sweep:
+    """Reads and checks a sweep file.
+
+    Raises:
+        SweepFileError: With file, line, key, what was found and the cure.
+        SpaceError: The same, for the search space.
+    """
+    source = Path(path)
+    yaml_source = read_yaml(source)
+    try:
+        config = SweepConfig.model_validate(yaml_source.values)
+    except ValidationError as error:
+        raise _as_sweep_error(error, yaml_source.locate) from error
+    folder = source.absolute().parent
+    return resolve_sweep(config, folder, source=source.absolute(), locate=yaml_source.locate)
+
+
+def resolve_sweep(
+    config: SweepConfig, folder: Path, *, source: Path | None = None, locate: Locate | None = None
+) -> Sweep:
+    """Checks a config that was built in Python, or read, against the files that it names.
+
+    Args:
+        config: What is to run.
+        folder: What relative paths are taken from.
+        source: The file that it was read from.
+        locate: Names a key in messages; without it the key alone does.
+
+    Raises:
+        SweepFileError: If files are missing, or a value does not fit the task.
+        SpaceError: If the space is not valid.
+    """
+    folder = folder.absolute()
+    locate = locate or (lambda key: "sweep: " + ".".join(str(part) for part in key))
+    _check_task(config, locate)
+    space = parse_space(config.space, config.overrides, config.forbid, config.fixed, task=config.task, where=locate)
+    data = _resolve_data(config, folder, locate)
+    by_dataset = Path(config.data.dataset).name if config.data.dataset else ""
+    return Sweep(
+        config=config,
+        source=source,
+        folder=folder,
+        project=config.project or by_dataset or config.name,
+        data=data,
+        space=space,
+        storage=_absolute(config.storage.path, folder),
+        tracking_uri=_resolve_uri(config.tracking.uri, folder),
+    )
+
+
+def _check_task(config: SweepConfig, locate: Locate) -> None:
+    if config.metric not in config.metrics():
+        problem = f"expected a metric of the task {config.task}, but got {config.metric!r}"
+        raise SweepFileError.of(problem, where=locate(("metric",)), cure=nearest_name(config.metric, config.metrics()))
+    if config.mode != "max":
+        problem = f"expected max, because more {config.metric} is better, but got {config.mode}"
+        raise SweepFileError.of(problem, where=locate(("mode",)), cure="Write mode: max")
+    for index, method in enumerate(config.ensemble.methods):
+        known = ENSEMBLE_METHODS[config.task]
+        if method not in known:
+            problem = f"expected an ensemble method of the task {config.task} in this version, but got {method!r}"
+            raise SweepFileError.of(
+                problem, where=locate(("ensemble", "methods", index)), cure=nearest_name(method, known)
+            )
+
+
+def _resolve_data(config: SweepConfig, folder: Path, locate: Locate) -> SweepData:
+    data = config.data
+    if data.dataset is not None and data.split is not None:
+        return _resolve_split(data, data.dataset, data.split, config.task, folder, locate)
+    roles = {name: _resolve_role(role, config.task, name, folder, locate) for name, role in data.roles().items()}
+    return SweepData(roles)
+
+
+def _resolve_split(data: DataConfig, dataset: str, split: str, task: str, folder: Path, locate: Locate) -> SweepData:
+    key = ("data", "dataset")
+    try:
+        found = open_dataset_folder(_absolute(dataset, folder))
+    except DatasetError as error:
+        raise SweepFileError(f"{locate(key)}: {error}") from error
+    images = _existing(str(found.images), folder, key, "a folder of images", locate)
+    labels = found.annotations if task == "instance" else found.labels
+    if labels is None:
+        wanted = "annotations.json" if task == "instance" else "labels/"
+        cure = "Import them by `segsweep data`, or change `task`"
+        raise SweepFileError.of(f"expected {wanted} in {dataset}, but got none", where=locate(key), cure=cure)
+    role = Role(images, found.annotations, None) if task == "instance" else Role(images, None, found.labels)
+    split_path = _existing(split, folder, ("data", "split"), "a split file", locate, is_file=True)
+    return SweepData({}, role, split_path, data.fold)
+
+
+def _resolve_role(role: RoleConfig, task: str, name: str, folder: Path, locate: Locate) -> Role:
+    wanted, unwanted = ("annotations", "labels") if task == "instance" else ("labels", "annotations")
+    key = ("data", name)
+    if getattr(role, unwanted) is not None:
+        problem = f"expected {wanted} for the task {task}, but got {unwanted}"
+        raise SweepFileError.of(problem, where=locate((*key, unwanted)), cure=f"Write {wanted}, or change `task`")
+    images = _existing(role.images, folder, (*key, "images"), "a folder of images", locate)
+    labels = getattr(role, wanted)
+    if labels is None and name != "unlabelled":
+        cure = f"Add {wanted}: PATH beside images"
+        raise SweepFileError.of(f"expected {wanted} for {name}, but got none", where=locate(key), cure=cure)
+    if labels is None:
+        return Role(images)
+    if task == "instance":
+        path = _existing(labels, folder, (*key, wanted), "a COCO file", locate, is_file=True)
+        return Role(images, annotations=path)
+    return Role(images, labels=_existing(labels, folder, (*key, wanted), "a folder of label maps", locate))
+
+
+def _existing(text: str, folder: Path, key: Sequence[str], what: str, locate: Locate, *, is_file: bool = False) -> Path:
+    path = _absolute(text, folder)
+    if path.is_file() if is_file else path.is_dir():
+        return path
+    found = "nothing" if not path.exists() else "a folder" if path.is_dir() else "a file"
+    raise SweepFileError.of(
+        f"expected {what}, but got {found} at {path}",
+        where=locate(key),
+        cure=f"Check the path; a relative one starts at {folder}",
+    )
+
+
+def _absolute(text: str, folder: Path) -> Path:
+    # Links are kept: another node may mount their target elsewhere.
+    return Path(os.path.abspath(folder / Path(text).expanduser()))
+
+
+def _resolve_uri(uri: str, folder: Path) -> str:
+    """Returns an MLflow URI whose relative file path is taken from `folder`."""
+    scheme, separator, rest = uri.partition(":///")
+    if separator and scheme.startswith("sqlite"):
+        return uri if rest.startswith("/") else f"{scheme}:///{_absolute(rest, folder)}"
+    if "://" in uri or uri in ("databricks", "uc"):
+        return uri
+    return _absolute(uri.removeprefix("file:"), folder).as_uri()
+
+
+def _as_sweep_error(error: ValidationError, locate: Locate) -> SweepFileError:
+    """Returns the first problem as one message, and how many more there are.
+
+    Unknown keys come first: where `trials` is missing, it is because someone wrote `trails`.
+    """
+    problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
+    first = problems[0]
+    key = tuple(first["loc"])
+    problem, cure = _describe(first["type"], first["msg"], first.get("input"), key, first.get("ctx", {}))
+    more = f" ({len(problems) - 1} more after this one)" if len(problems) > 1 else ""
+    return SweepFileError(f"{locate(key)}: {problem}. {cure}{more}")
+
+
+def _describe(
+    kind: str, text: str, found: object, key: Sequence[str | int], context: Mapping[str, Any]
+) -> tuple[str, str]:
+    """Returns (problem, cure) of one of pydantic's errors."""
+    name = str(key[-1]) if key else ""
+    if kind == "extra_forbidden":
+        if tuple(key) in _LATER_KEYS:
+            return f"expected a key of this version, but got {name}, which is not in it", "Remove it"
+        known = _known_keys(key[:-1])
+        return f"expected a known key, but got {name!r}", nearest_name(name, known)
+    if kind in ("model_type", "dict_type"):
+        return f"expected `key: value` lines, but got {found!r}", f"Indent the keys of {name} below it, or drop it"
+    if kind == "missing":
+        return f"expected {name}, but got none", f"Add {name}: ..."
+    if kind == "value_error":
+        problem, _, cure = text.removeprefix("Value error, ").rpartition(". ")
+        return problem, cure
+    wanted = text.removeprefix("Input should be ")
+    wanted = f"a number {wanted}" if wanted.startswith(("greater", "less")) else wanted
+    expected = str(context.get("expected", ""))
+    options = [option.strip(" '") for option in expected.replace(" or ", ",").split(",") if option.strip(" '")]
+    cure = nearest_name(str(found), options) if options else "Correct it"
+    return f"expected {wanted}, but got {found!r}", cure
+
+
+def _known_keys(key: Sequence[str | int]) -> tuple[str, ...]:
+    model: type[BaseModel] = SweepConfig
+    for part in key:
+        annotation = model.model_fields[str(part)].annotation
+        options = (annotation, *get_args(annotation))
+        model = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
+    return tuple(model.model_fields)

@@ -1,0 +1,269 @@
+"""Average precision: pycocotools as the oracle to 1e-12, perfect predictions, and what is refused."""
+
+import contextlib
+import io
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from segdata.coco import Category, ImageRecord, InstanceDataset, ObjectRecord, rle_of
+from segdata.errors import DatasetError, InputError
+from segdata.predictions import (
+    ImageInstances,
+    PredictedImage,
+    PredictionMeta,
+    PredictionSet,
+    PredictionWriter,
+    truth_as_predictions,
+)
+from segdata.rle import rle_area, rle_bbox, rle_encode
+from segscore import score_instance_results, score_instances
+
+Kind = Literal["segm", "bbox"]
+KINDS: tuple[Kind, ...] = ("segm", "bbox")
+HEIGHT, WIDTH = 200, 240
+CLASSES = (Category(3, "bag"), Category(1, "bottle"), Category(8, "can"), Category(9, "never seen"))
+
+
+def shape_of(rng: np.random.Generator, x: float, y: float, radius: float) -> np.ndarray:
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    mask_HW: np.ndarray = ((columns - x) / radius) ** 2 + ((rows - y) / (radius * rng.uniform(0.7, 1.4))) ** 2 < 1
+    return mask_HW
+
+
+def crowded_scenes(seed: int, per_image: int, images: int = 4) -> tuple[InstanceDataset, list[dict[str, Any]]]:
+    """Truth with crowds, an empty image and three size classes; results shifted, missed, doubled and of false class."""
+    rng = np.random.default_rng(seed)
+    records = tuple(ImageRecord(10 - i, f"{i}.png", WIDTH, HEIGHT) for i in range(images))
+    objects: list[ObjectRecord] = []
+    results: list[dict[str, Any]] = []
+    for record in records[:-1]:  # the last image has no objects
+        for _ in range(per_image):
+            x, y, radius = (
+                rng.uniform(0, WIDTH),
+                rng.uniform(0, HEIGHT),
+                rng.choice([4.0, 8.0, 25.0, 70.0], p=[0.5, 0.4, 0.08, 0.02]),
+            )
+            rle = rle_encode(shape_of(rng, x, y, radius))
+            category = int(rng.choice([3, 1, 8]))
+            crowd = bool(rng.random() < 0.05)
+            objects.append(ObjectRecord(len(objects), record.id, category, rle, rle_bbox(rle), rle_area(rle), crowd))
+            for _ in range(int(rng.choice([0, 1, 2], p=[0.15, 0.7, 0.15]))):
+                moved = rle_encode(shape_of(rng, x + rng.normal(0, 1), y + rng.normal(0, 1), radius))
+                found = category if rng.random() < 0.9 else 1
+                results.append(result(record.id, found, moved, round(rng.random(), 2)))
+    stray = rle_encode(shape_of(rng, 50, 50, 10))
+    results.append(result(records[-1].id, 3, stray, 0.97))  # a false alarm in the empty image
+    return InstanceDataset(records, CLASSES, tuple(objects)), results
+
+
+def result(image_id: int, category_id: int, rle: Any, score: float) -> dict[str, Any]:
+    return {
+        "image_id": image_id,
+        "category_id": category_id,
+        "segmentation": rle.to_coco(),
+        "bbox": list(rle_bbox(rle)),
+        "score": score,
+    }
+
+
+def by_pycocotools(truth: InstanceDataset, results: list[dict[str, Any]], kind: Kind, limit: int) -> Any:
+    """pycocotools' precisions (T, R, K, A) at one maxDets."""
+    coco = COCO()
+    coco.dataset = {
+        "images": [{"id": i.id, "height": i.height, "width": i.width} for i in truth.images],
+        "categories": [{"id": c.id, "name": c.name} for c in truth.categories],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": obj.image_id,
+                "category_id": obj.category_id,
+                "bbox": list(obj.bbox_xywh),
+                "area": obj.area_px,
+                "iscrowd": int(obj.is_crowd),
+                "segmentation": rle_of(obj, HEIGHT, WIDTH).to_coco(),
+            }
+            for number, obj in enumerate(truth.objects, start=1)
+        ],
+    }
+    shape = "segmentation" if kind == "segm" else "bbox"
+    wanted = [{key: r[key] for key in ("image_id", "category_id", "score", shape)} for r in results]
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+        evaluation = COCOeval(coco, coco.loadRes(wanted), kind)
+        evaluation.params.maxDets = [limit]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation.eval["precision"][..., 0]
+
+
+def mean(precision: np.ndarray) -> float:
+    return float(precision[precision > -1].mean()) if (precision > -1).any() else math.nan
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("seed", "per_image", "limit"), [(0, 40, 100), (1, 40, 5), (2, 150, 300), (3, 1, 100)])
+def test_equals_pycocotools(kind: Kind, seed: int, per_image: int, limit: int) -> None:
+    truth, results = crowded_scenes(seed, per_image)
+    precision = by_pycocotools(truth, results, kind, limit)
+    scores = score_instance_results(truth, results, kind=kind, max_detections=limit)
+    expected = {
+        "ap": mean(precision[:, :, :, 0]),
+        "ap50": mean(precision[0, :, :, 0]),
+        "ap75": mean(precision[5, :, :, 0]),
+        "ap_small": mean(precision[:, :, :, 1]),
+        "ap_medium": mean(precision[:, :, :, 2]),
+        "ap_large": mean(precision[:, :, :, 3]),
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(getattr(scores, name), value, atol=1e-12, rtol=0, err_msg=name)
+    assert [name for name, _ in scores.per_class] == ["bottle", "bag", "can", "never seen"]
+    for index, (_, value) in enumerate(scores.per_class):
+        np.testing.assert_allclose(value, mean(precision[:, :, index, 0]), atol=1e-12, rtol=0)
+    assert math.isnan(scores.per_class[-1][1])
+    assert (scores.kind, scores.max_detections, scores.images) == (kind, limit, 4)
+
+
+def test_scores_are_not_rounded() -> None:
+    truth, results = crowded_scenes(0, 40)
+    score = score_instance_results(truth, results).ap
+    assert 0.2 < score < 0.9
+    assert score != round(score, 6)
+
+
+def test_results_are_not_changed() -> None:
+    truth, results = crowded_scenes(0, 5)
+    before = [dict(entry) for entry in results]
+    score_instance_results(truth, results)
+    assert results == before
+
+
+def dense_truth(per_image: int) -> InstanceDataset:
+    """Many small squares an image, one large, and one class with a single object."""
+    objects: list[ObjectRecord] = []
+    for image_id in (0, 1):
+        for i in range(per_image):
+            x, y = float(i % 24 * 10), float(i // 24 * 10)
+            polygon = ((x, y, x + 7, y, x + 7, y + 7, x, y + 7),)
+            objects.append(ObjectRecord(len(objects) + 1, image_id, 1 + i % 2, polygon, (x, y, 7.0, 7.0), 49.0, False))
+    objects.append(ObjectRecord(0, 1, 3, ((0, 0, 239, 0, 239, 199, 0, 199),), (0.0, 0.0, 239.0, 199.0), 47561.0, False))
+    images = tuple(ImageRecord(i, f"{i}.png", WIDTH, HEIGHT) for i in (0, 1, 2))
+    categories = tuple(Category(i, name) for i, name in enumerate(("a", "b", "c"), start=1))
+    return InstanceDataset(images, categories, tuple(objects))
+
+
+def test_the_truth_itself_scores_exactly_1_with_hundreds_of_objects_an_image(tmp_path: Path) -> None:
+    truth = dense_truth(450)
+    predictions = PredictionSet.open(truth_as_predictions(truth, tmp_path / "truth"))
+    scores = score_instances(truth, predictions)
+    assert (scores.ap, scores.ap50, scores.ap75, scores.ap_small, scores.ap_large) == (1.0, 1.0, 1.0, 1.0, 1.0)
+    assert math.isnan(scores.ap_medium)
+    assert dict(scores.per_class) == {"a": 1.0, "b": 1.0, "c": 1.0}
+    assert scores.max_detections == 500
+    assert score_instances(truth, predictions, kind="bbox").ap == 1.0
+
+
+def test_detections_beyond_max_detections_are_ignored(tmp_path: Path) -> None:
+    truth = dense_truth(450)
+    predictions = PredictionSet.open(truth_as_predictions(truth, tmp_path / "truth"))
+    scores = score_instances(truth, predictions, max_detections=100)
+    # 100 an image, so 200 of 450 objects of class a are found: precision 1 at the 45 recalls up to 200 / 450
+    assert scores.max_detections == 100
+    assert dict(scores.per_class)["a"] == pytest.approx(45 / 101, abs=1e-15)
+    assert dict(scores.per_class)["c"] == 1.0
+
+
+def test_objects_without_a_pixel_are_left_out_and_counted() -> None:
+    truth = dense_truth(5)
+    sliver = ObjectRecord(99, 0, 1, ((50.1, 50.1, 50.3, 50.1, 50.3, 50.3),), (50.1, 50.1, 0.2, 0.2), 0.02, False)
+    results = [
+        result(obj.image_id, obj.category_id, rle_of(obj, HEIGHT, WIDTH), 1.0) | {"bbox": list(obj.bbox_xywh)}
+        for obj in truth.objects
+    ]
+    more = InstanceDataset(truth.images, truth.categories, (*truth.objects, sliver))
+    for kind in KINDS:
+        scores = score_instance_results(more, results, kind=kind)
+        assert (scores.ap, scores.left_out) == (1.0, 1)
+        assert score_instance_results(truth, results, kind=kind).left_out == 0
+
+
+def test_no_predictions_score_0_and_no_truth_scores_nan() -> None:
+    truth, results = crowded_scenes(0, 3)
+    assert score_instance_results(truth, []).ap == 0.0
+    nothing = InstanceDataset(truth.images, truth.categories, ())
+    assert math.isnan(score_instance_results(nothing, results).ap)
+
+
+def write_set(path: Path, images: tuple[ImageRecord, ...], classes: tuple[str, ...]) -> PredictionSet:
+    meta = PredictionMeta(
+        task="instance",
+        classes=classes,
+        category_ids=tuple(range(1, len(classes) + 1)),
+        dataset_fingerprint="0",
+        code_version="0",
+        codec="coco-rle",
+    )
+    with PredictionWriter(path, meta) as writer:
+        for i in images:
+            record = PredictedImage(id=i.id, file_name=i.file_name, width=i.width, height=i.height)
+            writer.add_instances(record, ImageInstances.of([], [], [], ()))
+    return PredictionSet.open(path)
+
+
+def test_an_image_that_was_not_predicted_is_not_counted_as_empty(tmp_path: Path) -> None:
+    truth = dense_truth(5)
+    predictions = write_set(tmp_path / "some", truth.images[:2], truth.class_names)
+    with pytest.raises(DatasetError, match=r"expected a prediction for '2\.png'"):
+        score_instances(truth, predictions)
+
+
+def test_other_classes_are_refused(tmp_path: Path) -> None:
+    truth = dense_truth(5)
+    predictions = write_set(tmp_path / "other", truth.images, ("a", "b", "d"))
+    with pytest.raises(DatasetError, match=r"expected the truth's classes \(a, b, c\), but got \(a, b, d\)"):
+        score_instances(truth, predictions)
+
+
+def test_classes_are_matched_by_name_though_ids_and_order_differ(tmp_path: Path) -> None:
+    truth = dense_truth(30)
+    renumbered = {1: 30, 2: 20, 3: 10}
+    other = InstanceDataset(
+        truth.images,
+        tuple(Category(renumbered[c.id], c.name) for c in truth.categories),
+        tuple(
+            ObjectRecord(o.id, o.image_id, renumbered[o.category_id], o.segmentation, o.bbox_xywh, o.area_px, False)
+            for o in truth.objects
+        ),
+    )
+    predictions = PredictionSet.open(truth_as_predictions(other, tmp_path / "other"))
+    assert score_instances(truth, predictions).ap == 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_id": 99}, "result 1: expected the id of an image of the truth, but got image_id 99"),
+        ({"category_id": 2}, "result 1: expected the id of a category of the truth, but got category_id 2"),
+        ({"score": math.nan}, "result 1: expected a finite score, but got nan"),
+        (
+            {"segmentation": {"size": [9, 9], "counts": "1"}},
+            r"result 1: expected a mask of \[height, width\] \[200, 240\]",
+        ),
+    ],
+)
+def test_broken_results_are_refused(changes: dict[str, Any], message: str) -> None:
+    truth, results = crowded_scenes(0, 3)
+    results[1] = results[1] | changes
+    with pytest.raises(DatasetError, match=message):
+        score_instance_results(truth, results)
+
+
+def test_max_detections_below_1_is_refused() -> None:
+    truth, results = crowded_scenes(0, 3)
+    with pytest.raises(InputError, match="max_detections: expected at least 1, but got 0"):
+        score_instance_results(truth, results, max_detections=0)

@@ -1,0 +1,80 @@
+"""The evaluator inside training: segscore on what the model predicts, so that trials and ensembles are scored alike.
+
+Takes the place of CocoMetric (which rounds to 3 decimals) and IoUMetric (to 0.01 %).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import METRICS
+
+from segdata.coco import read_coco
+from segdata.labelmaps import read_classes, read_label_map
+from segscore.instances import score_instance_results
+from segscore.metrics import all_metrics
+from segscore.semantic import SemanticAccumulator
+from trainables.description import DataDescription
+from trainables.outputs import coco_results, instances_of
+
+__all__ = ["evaluator_config", "register_evaluators"]
+
+
+def register_evaluators() -> None:
+    """Makes the evaluators known to MMEngine by name; harmless when repeated."""
+    for evaluator in (InstanceEvaluator, SemanticEvaluator):
+        METRICS.register_module(module=evaluator, force=True)
+
+
+def evaluator_config(data: DataDescription) -> dict[str, Any]:
+    """Returns the config of the evaluator over the val role."""
+    if data.task == "instance":
+        return {"type": InstanceEvaluator.__name__, "annotations": str(data.val.annotations)}
+    return {"type": SemanticEvaluator.__name__, "labels": str(data.val.labels)}
+
+
+class InstanceEvaluator(BaseMetric):
+    """Mask and box AP at a maxDets that fits the data."""
+
+    def __init__(self, annotations: str) -> None:
+        super().__init__()
+        self.truth = read_coco(Path(annotations))
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Keeps each image's objects as COCO results."""
+        for sample in data_samples:
+            found = instances_of(sample["pred_instances"])
+            self.results.append(coco_results(sample["img_id"], found, self.truth.category_ids))
+
+    def compute_metrics(self, results: list[list[dict[str, Any]]]) -> dict[str, float]:
+        """Scores all images at once."""
+        found = [entry for image in results for entry in image]
+        masks = score_instance_results(self.truth, found, kind="segm")
+        boxes = score_instance_results(self.truth, found, kind="bbox")
+        return all_metrics(masks) | all_metrics(boxes)
+
+
+class SemanticEvaluator(BaseMetric):
+    """mIoU over the data set and as the mean over images, from counts."""
+
+    def __init__(self, labels: str) -> None:
+        super().__init__()
+        self.labels = Path(labels)
+        self.classes, self.ignore_index = read_classes(self.labels)
+        self.counts = SemanticAccumulator(self.classes, self.ignore_index)
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Counts each image's pixels at the size of its label map."""
+        for sample in data_samples:
+            truth_HW = read_label_map(self.labels / f"{Path(sample['img_path']).stem}.png")
+            predicted_HW = sample["pred_sem_seg"]["data"].squeeze(0).cpu().numpy().astype(np.uint8)
+            self.counts.add(truth_HW, predicted_HW)
+            self.results.append(None)
+
+    def compute_metrics(self, results: list[None]) -> dict[str, float]:
+        """Turns counts into ratios and forgets them for the next validation."""
+        scores = self.counts.scores()
+        self.counts = SemanticAccumulator(self.classes, self.ignore_index)
+        return all_metrics(scores)

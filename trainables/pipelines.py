@@ -1,0 +1,103 @@
+"""Data sets, pipelines and loaders of a trial's config, from stock MMDetection and MMSegmentation parts only.
+
+Pure functions returning plain nested dicts; imports trainables' own records.
+"""
+
+import colorsys
+from typing import Any
+
+from trainables.description import DataDescription, RoleFiles
+from trainables.fitting import InputSize
+
+__all__ = ["data_config", "dataset_config", "test_pipeline"]
+
+Nested = dict[str, Any]
+
+
+def palette(count: int) -> list[list[int]]:
+    """Returns `count` clearly different RGB colours, the same ones each time."""
+    hues = [index * 0.618034 % 1.0 for index in range(count)]
+    return [[round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.8, 0.95)] for hue in hues]
+
+
+def dataset_config(data: DataDescription, role: RoleFiles, pipeline: list[Nested], *, training: bool) -> Nested:
+    """Returns the config of a stock data set over one role's files."""
+    metainfo = {"classes": data.classes, "palette": palette(len(data.classes))}
+    if data.task == "instance":
+        return {
+            "type": "CocoDataset",
+            "ann_file": str(role.annotations),
+            "data_prefix": {"img": f"{role.images}/"},
+            "metainfo": metainfo,
+            "filter_cfg": {"filter_empty_gt": True, "min_size": 1} if training else None,
+            "test_mode": not training,
+            "pipeline": pipeline,
+        }
+    return {
+        "type": "BaseSegDataset",
+        "ann_file": str(role.stems),
+        "data_prefix": {"img_path": str(role.images), "seg_map_path": str(role.labels)},
+        "img_suffix": role.suffix,
+        "seg_map_suffix": ".png",
+        "metainfo": metainfo,
+        "reduce_zero_label": False,
+        "test_mode": not training,
+        "pipeline": pipeline,
+    }
+
+
+def train_pipeline(data: DataDescription, size: InputSize) -> list[Nested]:
+    """Returns the stock training pipeline: load, resize, crop, flip, pack."""
+    instance = data.task == "instance"
+    load: Nested = {"type": "LoadAnnotations"} | ({"with_bbox": True, "with_mask": True} if instance else {})
+    steps = [{"type": "LoadImageFromFile"}, load, resize(size)]
+    if size.crop:
+        extra = {"allow_negative_crop": True} if instance else {"cat_max_ratio": 0.75}
+        steps.append({"type": "RandomCrop", "crop_size": (size.crop, size.crop)} | extra)
+    steps.append({"type": "RandomFlip", "prob": 0.5})
+    return [*steps, {"type": "PackDetInputs" if instance else "PackSegInputs"}]
+
+
+def test_pipeline(data: DataDescription, size: InputSize) -> list[Nested]:
+    """Returns the pipeline of validation and prediction; truth is read by the evaluator, not by the pipeline."""
+    keys = ("img_path", "ori_shape", "img_shape", "scale_factor")
+    pack: Nested = {"type": "PackDetInputs", "meta_keys": ("img_id", *keys)}
+    if data.task == "semantic":
+        pack = {"type": "PackSegInputs", "meta_keys": (*keys, "seg_map_path", "reduce_zero_label")}
+    return [{"type": "LoadImageFromFile"}, resize(size), pack]
+
+
+def resize(size: InputSize) -> Nested:
+    return {"type": "Resize", "scale": (size.width, size.height), "keep_ratio": True}
+
+
+def data_config(data: DataDescription, size: InputSize, *, batch_size: int, loader_workers: int) -> Nested:
+    """Returns `train_dataloader`, `val_dataloader`, `test_dataloader` and the stock evaluators."""
+    val = dataset_config(data, data.val, test_pipeline(data, size), training=False)
+    evaluation = {
+        "batch_size": 1,
+        "num_workers": loader_workers,
+        "persistent_workers": False,
+        "drop_last": False,
+        "sampler": {"type": "DefaultSampler", "shuffle": False},
+        "dataset": val,
+    }
+    training = {
+        "batch_size": batch_size,
+        "num_workers": loader_workers,
+        "persistent_workers": False,  # fresh workers each epoch keep a resumed trial equal to an unbroken one
+        # Batch norm cannot train on a last batch of one image.
+        "drop_last": data.task == "semantic" and data.statistics.images > batch_size,
+        "sampler": {"type": "DefaultSampler", "shuffle": True},
+        "dataset": dataset_config(data, data.train, train_pipeline(data, size), training=True),
+    }
+    evaluator: Nested = {"type": "IoUMetric", "iou_metrics": ["mIoU"]}
+    if data.task == "instance":
+        evaluator = {"type": "CocoMetric", "ann_file": str(data.val.annotations), "metric": ["bbox", "segm"]}
+    return {
+        "train_dataloader": training,
+        "val_dataloader": evaluation,
+        "test_dataloader": evaluation,
+        "val_evaluator": evaluator,
+        "test_evaluator": evaluator,
+    }

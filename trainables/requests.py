@@ -1,0 +1,42 @@
+"""What a child of the fork server is asked to do: picklable records that import no training framework."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from search_spaces.trial_config import TrialConfig
+from trainables.description import DataDescription, RoleFiles, Task
+
+__all__ = ["PredictRequest", "TrialRequest"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRequest:
+    """One trial to train, from its `last.pth` if `directory` holds one."""
+
+    trial: TrialConfig
+    data: DataDescription
+    directory: Path
+    metric: str
+    mode: Literal["max", "min"]
+    seed: int
+    threads: int = 1
+    loader_workers: int = 0
+    custom_imports: Sequence[str] = ()
+    folder: Path | None = None  # the sweep file's: where relative paths and the user's modules lie
+
+
+@dataclass(frozen=True, slots=True)
+class PredictRequest:
+    """One role to predict with a trial's best weights into the prediction set `out`."""
+
+    directory: Path
+    task: Task
+    role: RoleFiles
+    fingerprint: str
+    out: Path
+    config_hash: str
+    threads: int = 1
+    custom_imports: Sequence[str] = ()
+    folder: Path | None = None  # the sweep file's: where relative paths and the user's modules lie

@@ -1,0 +1,108 @@
+"""The files of one trial's directory, and how each is read and written. Imports the standard library only.
+
+config.py       stock MMEngine config            best.pth       weights of the best epoch
+last.pth        what resume needs                history.jsonl  one line an epoch: all scores
+checkpoint/     what Ray is handed: a pointer to last.pth       train.log      output of the training process
+outcome.json    how the trial ended, as far as the trial itself knows (a scheduler's stop is known to the driver only)
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["EpochScores", "Outcome", "TrialFiles"]
+
+
+@dataclass(frozen=True, slots=True)
+class EpochScores:
+    """What one validation found; `epoch` counts finished epochs from 1."""
+
+    epoch: int
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a trial ended: all planned epochs, a deadline, a crash that would come again, or killed from outside."""
+
+    kind: Literal["completed", "out-of-time", "crashed", "killed"]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFiles:
+    """Paths below one trial's directory."""
+
+    directory: Path
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "config.py"
+
+    @property
+    def best(self) -> Path:
+        return self.directory / "best.pth"
+
+    @property
+    def last(self) -> Path:
+        return self.directory / "last.pth"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "train.log"
+
+    @property
+    def history(self) -> Path:
+        return self.directory / "history.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.directory / "checkpoint"
+
+    @property
+    def outcome(self) -> Path:
+        return self.directory / "outcome.json"
+
+    def append_history(self, row: EpochScores) -> None:
+        """Adds an epoch; a repeated epoch replaces the earlier line when read."""
+        with self.history.open("a") as stream:
+            stream.write(json.dumps({"epoch": row.epoch, "scores": dict(row.scores)}) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def read_history(self) -> tuple[EpochScores, ...]:
+        """Returns the epochs in order; a half-written last line, left by a kill, is not an epoch."""
+        if not self.history.is_file():
+            return ()
+        rows: dict[int, EpochScores] = {}
+        for line in self.history.read_text().splitlines():
+            try:
+                values = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            rows[values["epoch"]] = EpochScores(values["epoch"], values["scores"])
+        return tuple(rows[epoch] for epoch in sorted(rows))
+
+    def write_pointer(self, epoch: int) -> Path:
+        """Writes the directory that Ray is handed as checkpoint: which file, of which epoch."""
+        self.checkpoint.mkdir(exist_ok=True)
+        pointer = self.checkpoint / "checkpoint.json"
+        pointer.with_suffix(".tmp").write_text(json.dumps({"file": str(self.last), "epoch": epoch}))
+        pointer.with_suffix(".tmp").replace(pointer)
+        return self.checkpoint
+
+    def write_outcome(self, outcome: Outcome) -> None:
+        """Writes how the trial ended, whole or not at all."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        partial = self.outcome.with_suffix(".tmp")
+        partial.write_text(json.dumps({"kind": outcome.kind, "reason": outcome.reason}))
+        partial.replace(self.outcome)
+
+    def read_outcome(self) -> Outcome | None:
+        """Returns how the trial ended; None while it runs or where the driver stopped it."""
+        if not self.outcome.is_file():
+            return None
+        return Outcome(**json.loads(self.outcome.read_text()))
