@@ -141,11 +141,11 @@ class Setup:
         ]
         self.call(make, "making .venv")
 
-    def sync(self, *more: str) -> None:
+    def sync(self) -> None:
         """Installs exactly the locked versions, with bytecode: it halves each later process's 10 s of imports."""
         say(f"installing requirements.lock; a first time fetches about 3.3 GB and compiles mmcv ({COMPILE_USUALLY})")
         self.call(
-            [str(self.uv), "pip", "sync", "--python", str(self.venv), "--compile-bytecode", *more, "requirements.lock"],
+            [str(self.uv), "pip", "sync", "--python", str(self.venv), "--compile-bytecode", "requirements.lock"],
             "installing requirements.lock",
         )
 
@@ -163,13 +163,14 @@ class Setup:
             )
 
     def reinstall_mmcv(self) -> None:
-        """For an installed mmcv that was damaged."""
-        self.sync("--reinstall-package", MMCV)
+        """For an installed mmcv that was damaged: takes uv's cached build again (--reinstall-package would compile)."""
+        self.call([str(self.uv), "pip", "uninstall", "--python", str(self.venv), MMCV], "removing the damaged mmcv")
+        self.sync()
 
     def rebuild_mmcv(self) -> None:
         """For a build in uv's cache without operators, or against another torch."""
         self.call([str(self.uv), "cache", "clean", MMCV], "dropping the cached mmcv")
-        self.sync("--reinstall-package", MMCV)
+        self.reinstall_mmcv()
 
     def ops_failure(self) -> str:
         """The last line of why `mmcv.ops` does not import, "" when it does."""

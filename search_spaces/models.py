@@ -71,9 +71,9 @@ MODEL = Knob(
 )
 INIT = Knob(
     name="init",
-    domain=Choice(("none", "imagenet", "pretrained")),
+    domain=Choice(("none", "imagenet")),
     field="model.init",
-    help="initial weights: none, ImageNet backbone, the zoo's trained model, or a local checkpoint",
+    help="initial weights: none, an ImageNet backbone, or a local checkpoint",
     source="001: pretrained-weight search",
     default="none",
     also=is_checkpoint_file,

@@ -129,8 +129,9 @@ class TrialConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Builds the value that `to_dict` wrote."""
+        plain = cls()
         groups = {
-            item.name: item.default_factory(**values[item.name])  # type: ignore[misc, call-arg]
+            item.name: type(getattr(plain, item.name))(**values[item.name])
             for item in fields(cls)
             if item.name != "overrides" and item.name in values
         }

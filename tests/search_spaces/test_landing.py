@@ -37,7 +37,7 @@ def zoo_config(package: str, model: str, task: str) -> dict[str, Any]:
     values = {key: value for file in files for key, value in runpy.run_path(str(base / file)).items()}
     wanted = ("model", "train_dataloader", "optim_wrapper", "train_cfg")
     config = copy.deepcopy({key: values[key] for key in wanted})
-    config["train_cfg"] = {"type": "EpochBasedTrainLoop", "max_epochs": 1}
+    config["train_cfg"] = {"type": "EpochBasedTrainLoop", "max_epochs": 1, "val_interval": 1}
     return config
 
 
@@ -112,6 +112,7 @@ EXPECTED: dict[str, dict[str, set[str]]] = {
     "momentum": {"*": {"optim_wrapper.optimizer.momentum"}},
     "weight_decay": {"*": {"optim_wrapper.optimizer.weight_decay"}},
     "epochs": {"*": {"train_cfg.max_epochs"}},
+    "validation_interval": {"*": {"train_cfg.val_interval"}},
     "batch_size": {"*": {"train_dataloader.batch_size"}},
     "flip": {
         "*": {"train_dataloader.dataset.pipeline[3].prob"},
