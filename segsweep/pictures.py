@@ -20,7 +20,7 @@ from segsweep.data_roles import RoleData
 
 __all__ = ["comparison_sheet"]
 
-Picture = npt.NDArray[np.uint8]
+Picture = npt.NDArray[Any]
 Mask = npt.NDArray[Any]
 
 SHOWN_CONFIDENCE = 0.5  # objects below it are left out of the picture

@@ -4,6 +4,7 @@ Thin: every command calls one room of `segdata` and prints what it returns, as a
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -155,7 +156,7 @@ def check(
     annotations: Annotated[list[Path] | None, typer.Option(help="COCO annotations, with --images.")] = None,
     labels: Annotated[list[Path] | None, typer.Option(help="Label folder, with --images.")] = None,
     images: Annotated[list[Path] | None, typer.Option(help="Images folder, one for each of the above.")] = None,
-    rows: Annotated[int, typer.Option(min=0, help="Rows of the table to show.")] = 40,
+    rows: Annotated[int, typer.Option(min=0, help="Rows of the table to show.")] = 12,
     as_json: AsJson = False,
 ) -> None:
     """Lists what is wrong with data sets; exit code 1 if there are errors, 0 with only warnings.
@@ -314,15 +315,20 @@ def _print_defects(found: list[tuple[str, Defect]], rows: int, as_json: bool, se
         console.print(_defect_table(found[:rows], several))
     if len(found) > rows:
         console.print(f"... and {len(found) - rows} more; --rows {len(found)} or --json shows all")
-    console.print(f"{errors} errors, {len(found) - errors} warnings")
+    kinds = Counter(defect.kind for _, defect in found)
+    listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    console.print(f"{errors} errors, {len(found) - errors} warnings" + (f": {listed}" if listed else ""))
 
 
 def _defect_table(found: list[tuple[str, Defect]], several: bool) -> Table:
     table = Table(box=None, pad_edge=False)
     columns = (*(("data set",) if several else ()), "kind", "image", "id", "detail")
     for name in columns:
-        is_short = name in ("kind", "id")
-        table.add_column(name, overflow="fold", no_wrap=is_short, max_width=None if is_short else 30)
+        on_one_line = name != "detail"
+        cut: Literal["ellipsis", "fold"] = "ellipsis" if name == "image" else "fold"  # --json has the whole names
+        table.add_column(
+            name, overflow=cut, no_wrap=on_one_line, max_width=24 if name in ("data set", "image") else None
+        )
     for title, defect in found:
         kind = f"[{_SEVERITY_STYLE[defect.severity]}]{defect.kind}[/]"
         cells = (escape(defect.image or ""), str(defect.annotation_id or ""), escape(defect.detail))
