@@ -41,9 +41,9 @@ def list_knobs(task: _Task = None, as_json: _Json = False) -> None:
     if as_json:
         _print_json([_knob_row(knob) for knob in knobs])
         return
-    table = Table("knob", "values", "tasks", "what it does")
+    table = Table("knob", "values", "task", "what it does", box=None, pad_edge=False)
     for knob in knobs:
-        table.add_row(knob.name, knob.domain_text(), ", ".join(knob.tasks), knob.help)
+        table.add_row(knob.name, knob.domain_text(), "both" if len(knob.tasks) > 1 else knob.tasks[0], knob.help)
     _console().print(table)
 
 
@@ -56,11 +56,15 @@ def list_models(as_json: _Json = False) -> None:
     if as_json:
         _print_json([_model_row(model) for model in MODELS.values()])
         return
-    table = Table("model", "task", "backbones", "knobs", show_lines=True)
+    shared = [name for name in KNOBS if all(name in _taken(model) for model in MODELS)]
+    table = Table("model", "task", "backbones", "its own knobs", box=None, pad_edge=False)
     for model in MODELS.values():
-        table.add_row(model.name, model.task, ", ".join(model.backbones), ", ".join(_taken(model.name)))
-    _console().print(table)
-    _console().print("Besides: any config of the MMDetection and MMSegmentation zoos, by its file name.")
+        own = [name for name in _taken(model.name) if name not in shared]
+        table.add_row(model.name, model.task, ", ".join(model.backbones), ", ".join(own))
+    console = _console()
+    console.print(table)
+    console.print(f"all take: {', '.join(shared)}")
+    console.print("also: any config of the MMDetection and MMSegmentation zoos, by its file name")
 
 
 @spaces_app.command("show")
