@@ -59,7 +59,7 @@ bench: setup
 	$(PY) benchmarks/run_all.py $(ARGS)
 
 lock: setup
-	.setup/uv/bin/uv pip compile pyproject.toml --universal --all-extras --no-annotate --no-header \
+	.setup/uv/bin/uv pip compile pyproject.toml --quiet --universal --all-extras --no-annotate --no-header \
 	    --no-emit-index-url --no-emit-find-links --output-file requirements.lock
 
 clean:

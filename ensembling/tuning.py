@@ -18,9 +18,9 @@ from segdata.labelmaps import SemanticDataset
 from segdata.predictions import PredictionSet
 from segscore.metrics import score_predictions
 
-__all__ = ["TunedSettings", "tune_settings"]
+__all__ = ["CANDIDATES", "TunedSettings", "tune_settings"]
 
-# Method -> candidates, the defaults first: of equal scores the earlier one stays.
+# Methods that have settings -> candidates, the defaults first: of equal scores the earlier one stays.
 CANDIDATES: dict[str, tuple[FusionSettings, ...]] = {
     "wbf": tuple(
         FusionSettings(iou_threshold=iou_threshold, mask_threshold=mask_threshold)
@@ -32,7 +32,7 @@ CANDIDATES: dict[str, tuple[FusionSettings, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class TunedSettings:
-    """The settings that scored best, that score, and what the defaults scored (NaN if nothing was tuned)."""
+    """The settings that scored best, that score, and what the defaults scored."""
 
     settings: FusionSettings
     score: float
@@ -52,17 +52,14 @@ def tune_settings(
     Args:
         members: Prediction sets of the images of `truth`.
         truth: Their labels; must not be the images that the ensemble is scored on afterwards.
-        method: One of `ensembling.fusion.METHODS`; one without settings gives the defaults at once.
+        method: One of `CANDIDATES`.
         weights: One a member, None = all equal.
         metric: Name of a score of which more is better.
 
     Raises:
         InputError: As `fuse`.
     """
-    candidates = CANDIDATES.get(method, ())
-    if not candidates:
-        return TunedSettings(FusionSettings(), float("nan"), float("nan"))
-    scores = []
+    candidates, scores = CANDIDATES[method], []
     with tempfile.TemporaryDirectory(prefix="segsweep-fusion-") as folder:
         for settings in candidates:
             out = fuse(members, Path(folder) / "fused", method=method, weights=weights, settings=settings)

@@ -78,10 +78,10 @@ class SweepRoles:
         instance = isinstance(train, InstanceDataset)
         return DataDescription(
             task="instance" if instance else "semantic",
-            classes=train.class_names if instance else train.classes,
+            classes=classes_of(train),
             train=self.files("train", folder),
             val=self.files("val", folder),
-            statistics=object_statistics(train) if instance else pixel_statistics(train),
+            statistics=object_statistics(train) if isinstance(train, InstanceDataset) else pixel_statistics(train),
             fingerprint=self.fingerprint,
         )
 
@@ -136,9 +136,9 @@ def read_truth(role: Role) -> Truth:
 
 
 def role_data(truth: Truth, role: Role) -> RoleData:
-    instance = isinstance(truth, InstanceDataset)
-    fingerprint = instance_fingerprint(truth, role.images) if instance else semantic_fingerprint(truth)
-    return RoleData(truth, role.images, role.labels, fingerprint)
+    if isinstance(truth, InstanceDataset):
+        return RoleData(truth, role.images, role.labels, instance_fingerprint(truth, role.images))
+    return RoleData(truth, role.images, role.labels, semantic_fingerprint(truth))
 
 
 def classes_of(truth: Truth) -> tuple[str, ...]:

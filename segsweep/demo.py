@@ -31,12 +31,12 @@ task: instance
 data: {dataset: particles, split: particles/split.json}
 metric: segm_mAP
 search:
-  scheduler: {asha: {grace_epochs: 4, reduction_factor: 2}}
+  scheduler: {asha: {grace_epochs: 5, reduction_factor: 2}}
   seed: 7
 budget: {trials: 4, concurrent: 2}
 space:
   model: {choice: [mask-rcnn, ms-rcnn]}
-  lr: {float: [1e-4, 3e-3], log: true}
+  lr: {float: [6e-4, 3e-3], log: true}
 fixed:  # a network small enough to learn on two CPUs in a minute
   backbone: r18
   width: 0.5
@@ -44,8 +44,8 @@ fixed:  # a network small enough to learn on two CPUs in a minute
   rois_per_image: 32
   optimizer: adamw
   batch_size: 4
-  epochs: 16
-  validation_interval: 4
+  epochs: 20
+  validation_interval: 5
 """
 
 LITTER = """\
@@ -56,19 +56,19 @@ task: semantic
 data: {dataset: litter, split: litter/split.json}
 metric: mIoU
 search:
-  scheduler: {asha: {grace_epochs: 4, reduction_factor: 2}}
+  scheduler: {asha: {grace_epochs: 5, reduction_factor: 2}}
   seed: 7
 budget: {trials: 4, concurrent: 2}
 space:
-  lr: {float: [1e-4, 3e-3], log: true}
+  lr: {float: [1e-3, 4e-3], log: true}
   flip: {float: [0.0, 0.5]}
 fixed:
   model: segformer
   backbone: mit-b0
   optimizer: adamw
   batch_size: 8
-  epochs: 16
-  validation_interval: 4
+  epochs: 24
+  validation_interval: 5
 """
 
 

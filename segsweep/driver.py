@@ -1,77 +1,123 @@
-"""Runs a sweep: study, searcher and scheduler into a Ray Tune `Tuner`, with observers that record and show it.
+"""Starts and resumes sweeps: checks, Ray, MLflow, then the trials that the study lacks.
 
 A launch and a resume are the same thing: whatever the study says is unfinished comes first, under its own number and
-folder. Imports ray; the heavy packages stay in the trials' processes.
+folder. Imports ray and mlflow; the heavy packages stay in the trials' processes.
 """
 
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
+from typing import Literal
 
-from ray import tune
 from rich.console import Console
 
+from search_spaces.trial_config import Scalar
 from segdata.errors import InputError
 from segsweep.checkpoints import CheckpointKeeper
 from segsweep.data_roles import SweepRoles, check_images, read_roles
 from segsweep.leaderboard import rank
-from segsweep.preflight import check_configs, longest_plan
+from segsweep.preflight import check_configs, fitted_values
 from segsweep.progress import ProgressObserver
 from segsweep.ray_session import ray_session
-from segsweep.resources import TrialResources, node_resources, trial_resources
-from segsweep.run_folder import RunFolder
-from segsweep.search import (
-    Study,
-    StudySearcher,
-    TrialRecord,
-    build_scheduler,
-    enqueue_baseline,
-    open_study,
-    trial_records,
-)
-from segsweep.search.schedulers import replay
+from segsweep.resources import TrialResources, cluster_nodes, this_machine, trial_resources
+from segsweep.run_folder import Origin, RunFolder
+from segsweep.search.searcher import StudySearcher, enqueue_baseline
+from segsweep.search.study import Study, TrialRecord, trial_records
 from segsweep.sweep_file import Sweep
 from segsweep.tracking import TrackingObserver
+from segsweep.tuning import fit, scheduler_of, trial_context
 from segtrack.recorder import SweepRecorder
 from trainables.description import DataDescription
-from trainables.ray_trainable import TrialContext, train_trial
 
-__all__ = ["SweepResult", "launch", "start", "study_of"]
+__all__ = ["SweepResult", "resume", "start"]
+
+End = Literal["finished", "out-of-time", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """What a launch leaves: all trials, and whether the budget is spent."""
+    """What a launch leaves: all trials, and why it ended."""
 
     records: tuple[TrialRecord, ...]
-    finished: bool
+    end: End
+
+    @property
+    def finished(self) -> bool:
+        """Whether all trials of the budget have ended."""
+        return self.end == "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a launch needs to know, all of it checked and nothing written yet."""
+
+    roles: SweepRoles
+    data: DataDescription
+    origin: Origin
+    fitted: Mapping[str, Scalar]
 
 
 def start(sweep: Sweep, console: Console, address: str | None = None) -> SweepResult:
-    """Starts a new sweep.
+    """Starts a new sweep and runs it to the end of its budget.
 
     Raises:
         InputError: Its name is taken, or something about it is wrong; nothing was written then.
     """
     folder = RunFolder(sweep.path)
-    if folder.exists:
-        finished = is_finished(sweep, trial_records(study_of(sweep)))
-        raise InputError.of(
-            f"expected a new name, but {sweep.config.name!r} is a sweep that has {'' if finished else 'not '}finished",
-            where=folder.path,
-            cure=f"Choose another name, or see it by `segsweep best {sweep.config.name}`"
-            if finished
-            else f"Go on with `segsweep resume {sweep.config.name}`, or choose another name.",
-        )
-    return launch(sweep, console, address)
+    with stopped_by_sigterm(), folder.locked():
+        if folder.exists:
+            refuse_taken_name(sweep, folder)
+        return launch(sweep, folder, console, address)
 
 
-def study_of(sweep: Sweep) -> Study:
-    """Opens the sweep's study."""
-    config = sweep.config
-    return open_study(RunFolder(sweep.path).journal, config.mode, config.search.sampler, config.search.seed)
+def resume(sweep: Sweep, console: Console, address: str | None = None) -> SweepResult:
+    """Goes on with a sweep from wherever its study stands; a finished one only has its MLflow runs completed.
+
+    Raises:
+        InputError: It is running, or its data or store is not what it was.
+    """
+    folder = RunFolder(sweep.path)
+    with stopped_by_sigterm(), folder.locked():
+        records = trial_records(folder.study(writable=True))
+        if not is_finished(sweep, records):
+            return launch(sweep, folder, console, address)
+        console.print(f"{sweep.config.name} has finished: all {len(records)} trials have ended", highlight=False)
+        recorder = open_recorder(sweep, folder.read_origin(), {})
+        tracking = TrackingObserver(recorder, folder.trial, keeper_of(sweep, folder).keeps)
+        tracking.synchronize(records)
+        end_run(tracking, sweep, records, "finished")
+        return SweepResult(records, "finished")
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """Makes SIGTERM do what Ctrl-C does, for as long as the block lasts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def refuse_taken_name(sweep: Sweep, folder: RunFolder) -> None:
+    """Raises InputError that says how far the sweep of this name is."""
+    name = sweep.config.name
+    finished = is_finished(sweep, trial_records(folder.study()))
+    raise InputError.of(
+        f"expected a new name, but {name!r} is a sweep that has {'' if finished else 'not '}finished",
+        where=folder.path,
+        cure=f"Choose another name, or see its trials by `segsweep best {folder.path}`."
+        if finished
+        else f"Go on with `segsweep resume {folder.path}`, or choose another name.",
+    )
 
 
 def is_finished(sweep: Sweep, records: tuple[TrialRecord, ...]) -> bool:
@@ -79,58 +125,93 @@ def is_finished(sweep: Sweep, records: tuple[TrialRecord, ...]) -> bool:
     return len(records) >= sweep.config.budget.trials and all(record.ended for record in records)
 
 
-def launch(sweep: Sweep, console: Console, address: str | None = None) -> SweepResult:
-    """Runs a sweep from wherever its study stands to the end of its budget."""
-    folder = RunFolder(sweep.path)
+def launch(sweep: Sweep, folder: RunFolder, console: Console, address: str | None) -> SweepResult:
+    """Checks everything, starts Ray and opens the store side by side, then writes the folder and runs."""
+    config = sweep.config
+    checked = check(sweep, folder, console)
+    with ExitStack() as stack:
+        if address is not None:
+            stack.enter_context(ray_session(address, console))
+        nodes = this_machine() if address is None else cluster_nodes()
+        resources = trial_resources(config.resources, config.budget.concurrent, nodes)
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        opening: Future[SweepRecorder] = pool.submit(open_recorder, sweep, checked.origin, run_tags(sweep, checked))
+        if address is None:
+            stack.enter_context(ray_session(None, console))
+        recorder = opening.result()
+        if not folder.exists:
+            checked.roles.write(folder.data)
+            folder.create(sweep, checked.origin)
+        return run_trials(sweep, folder, checked, recorder, resources, console)
+
+
+def check(sweep: Sweep, folder: RunFolder, console: Console) -> Checked:
+    """Reads and checks data and space; writes nothing.
+
+    Raises:
+        InputError: Something about them is wrong, or the data is not what the sweep was started with.
+    """
     console.print(f"checking data and space of {sweep.config.name}", highlight=False)
     roles = read_roles(sweep)
+    origin = folder.read_origin() if folder.exists else Origin.new(sweep, roles.fingerprint)
+    if origin.fingerprint != roles.fingerprint:
+        raise InputError.of(
+            f"expected the data that the sweep was started with (fingerprint {origin.fingerprint}), "
+            f"but got other data ({roles.fingerprint})",
+            where=f"data of {folder.sweep_file}",
+            cure="Put the data back, or start a new sweep: scores on different data do not compare.",
+        )
     check_images(roles)
-    description = roles.describe(folder.data)
-    check_configs(sweep.space, description, sweep.folder)
-    with ray_session(address, console):
-        config = sweep.config
-        resources = trial_resources(config.resources, config.budget.concurrent, node_resources())
-        recorder = SweepRecorder(sweep.tracking_uri, sweep.project, config.name, sweep_tags(sweep, roles))
-        recorder.start_sweep()
-        with folder.locked():
-            if not folder.exists:
-                roles.write(folder.data)
-                folder.create(sweep)
-            return run_trials(sweep, description, recorder, resources, console)
+    data = roles.describe(folder.data)
+    check_configs(sweep.space, data, sweep.folder)
+    return Checked(roles, data, origin, fitted_values(sweep.space, data))
 
 
-def sweep_tags(sweep: Sweep, roles: SweepRoles) -> dict[str, str]:
-    """Returns what the parent run says about the sweep as a whole."""
+def open_recorder(sweep: Sweep, origin: Origin, tags: Mapping[str, str]) -> SweepRecorder:
+    """Opens the store; `tags` are for the sweep's run if there is none yet."""
+    return SweepRecorder(sweep.tracking_uri, sweep.project, sweep.config.name, origin.id, tags)
+
+
+def run_tags(sweep: Sweep, checked: Checked) -> dict[str, str]:
+    """Returns what the sweep's own run says about it."""
     tags = {
         "segsweep.version": version("segsweep"),
         "segsweep.task": sweep.config.task,
         "segsweep.metric": sweep.config.metric,
         "segsweep.seed": str(sweep.config.search.seed),
-        "segsweep.fingerprint": roles.fingerprint,
+        "segsweep.fingerprint": checked.origin.fingerprint,
     }
-    return tags | {f"segsweep.fingerprint.{name}": role.fingerprint for name, role in roles.roles.items()}
+    return tags | {f"segsweep.fingerprint.{name}": role.fingerprint for name, role in checked.roles.roles.items()}
+
+
+def keeper_of(sweep: Sweep, folder: RunFolder, study: Study | None = None) -> CheckpointKeeper:
+    """Returns the observer that decides which weights stay on disk."""
+    opened = study or folder.study()
+    return CheckpointKeeper(
+        folder, sweep.config.storage.keep_checkpoints, lambda: rank(trial_records(opened), sweep.config.mode)
+    )
 
 
 def run_trials(
-    sweep: Sweep, data: DataDescription, recorder: SweepRecorder, resources: TrialResources, console: Console
+    sweep: Sweep,
+    folder: RunFolder,
+    checked: Checked,
+    recorder: SweepRecorder,
+    resources: TrialResources,
+    console: Console,
 ) -> SweepResult:
     """Runs what the study lacks, and records it."""
-    config, folder = sweep.config, RunFolder(sweep.path)
-    study = study_of(sweep)
-    enqueue_baseline(study, sweep.space)
+    config = sweep.config
+    study = folder.study(writable=True)
+    enqueue_baseline(study, sweep.space, checked.fitted)
     before = trial_records(study)
-
-    def records() -> tuple[TrialRecord, ...]:
-        return trial_records(study)
-
-    keeper = CheckpointKeeper(folder, config.storage.keep_checkpoints, lambda: rank(records(), config.mode))
+    show_plan(sweep, sum(record.ended for record in before), resources, console)
+    keeper = keeper_of(sweep, folder, study)
     tracking = TrackingObserver(recorder, folder.trial, keeper.keeps)
+    tracking.write(recorder.start_sweep, "the start of the sweep")
     tracking.synchronize(before)
-    ended = sum(record.ended for record in before)
-    show_plan(sweep, folder, ended, resources, console)
     deadline_unix_s = None if config.budget.hours is None else time.time() + 3600 * config.budget.hours
-    scheduler = scheduler_of(sweep, before)
-    with ProgressObserver(console, config.metric, config.mode, config.budget.trials, ended) as progress:
+    with ProgressObserver(console, config.metric, config.mode, config.budget.trials, before) as progress:
         searcher = StudySearcher(
             study,
             sweep.space,
@@ -138,102 +219,47 @@ def run_trials(
             mode=config.mode,
             budget=config.budget.trials,
             files_of=folder.trial,
-            scheduler=scheduler,
+            scheduler=scheduler_of(sweep, before),
             observers=[tracking, keeper, progress],
             deadline_unix_s=deadline_unix_s,
         )
-        left = len(searcher.unfinished) + max(0, config.budget.trials - len(before))
-        if left:
-            fit(searcher, left, trial_context(sweep, data, resources, deadline_unix_s), resources, folder)
-    tracking.synchronize([record for record in records() if record.number in tracking.missed])
-    finished = is_finished(sweep, records())
-    end_run(recorder, sweep, records, finished)
-    return SweepResult(records(), finished)
+        fit(searcher, trial_context(sweep, checked.data, resources, deadline_unix_s), resources, folder)
+    records = trial_records(study)
+    end = end_of(sweep, records, deadline_unix_s)
+    end_run(tracking, sweep, records, end)
+    return SweepResult(records, end)
 
 
-def scheduler_of(sweep: Sweep, before: tuple[TrialRecord, ...]) -> tune.schedulers.TrialScheduler:
-    """Returns the scheduler with the rungs that earlier launches filled."""
-    config = sweep.config
-    asha = config.search.scheduler.asha
-    scheduler = build_scheduler(
-        None if asha is None else (asha.grace_epochs, asha.reduction_factor),
-        config.metric,
-        config.mode,
-        longest_plan(sweep.space),
-    )
-    for record in before:
-        if record.ended:
-            replay(scheduler, config.metric, record)
-    return scheduler
+def end_of(sweep: Sweep, records: tuple[TrialRecord, ...], deadline_unix_s: float | None) -> End:
+    """Tells why a launch ended."""
+    if is_finished(sweep, records):
+        return "finished"
+    return "interrupted" if deadline_unix_s is None or time.time() < deadline_unix_s else "out-of-time"
 
 
-def trial_context(
-    sweep: Sweep, data: DataDescription, resources: TrialResources, deadline_unix_s: float | None
-) -> TrialContext:
-    """Returns what all trials of this launch share."""
-    config = sweep.config
-    minutes = config.trial_timeout_minutes
-    return TrialContext(
-        data=data,
-        trials=RunFolder(sweep.path).trials,
-        metric=config.metric,
-        mode=config.mode,
-        seed=config.search.seed,
-        threads=resources.threads,
-        loader_workers=resources.loader_workers,
-        max_failures=config.max_failures,
-        custom_imports=config.custom_imports,
-        folder=sweep.folder,
-        trial_timeout_s=None if minutes is None else 60 * minutes,
-        deadline_unix_s=deadline_unix_s,
-    )
-
-
-def fit(
-    searcher: StudySearcher, trials: int, context: TrialContext, resources: TrialResources, folder: RunFolder
-) -> None:
-    """Hands the launch to Tune and returns when no trial is left, or after Ctrl-C."""
-    launch_folder = folder.next_launch()
-    tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(train_trial, context=context), resources.request()),
-        tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            scheduler=searcher.scheduler,
-            num_samples=trials,
-            max_concurrent_trials=resources.concurrent,
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(
-            name=launch_folder.name,
-            storage_path=str(launch_folder.parent),
-            failure_config=tune.FailureConfig(max_failures=context.max_failures),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-            verbose=0,
-        ),
-    )
-    tuner.fit()
-
-
-def show_plan(sweep: Sweep, folder: RunFolder, ended: int, resources: TrialResources, console: Console) -> None:
+def show_plan(sweep: Sweep, ended: int, resources: TrialResources, console: Console) -> None:
     """Prints what is about to run, and where."""
     each = f"{resources.cpu:g} CPU" + (f", {resources.gpu:g} GPU" if resources.gpu else "")
     console.print(
         f"{sweep.config.name}: {sweep.config.budget.trials} trials ({ended} have ended), "
         f"{resources.concurrent} at a time with {each} each",
-        f"folder: {folder.path}",
+        f"folder: {sweep.path}",
         f"mlflow: {sweep.tracking_uri}",
         sep="\n",
         highlight=False,
         soft_wrap=True,
+        markup=False,
     )
 
 
-def end_run(
-    recorder: SweepRecorder, sweep: Sweep, records: Callable[[], tuple[TrialRecord, ...]], finished: bool
-) -> None:
-    """Closes the sweep's own MLflow run with its best score."""
-    best = rank(records(), sweep.config.mode)[:1]
+def end_run(tracking: TrackingObserver, sweep: Sweep, records: tuple[TrialRecord, ...], end: End) -> None:
+    """Writes what MLflow has missed, and closes the sweep's own run with its best score."""
+    tracking.catch_up(at_once=True)
+    best = rank(records, sweep.config.mode)[:1]
     summary = {f"best_{sweep.config.metric}": record.best_score for record in best}
-    summary["trials"] = float(len(records()))
-    artifacts: list[Path] = [RunFolder(sweep.path).sweep_file]
-    recorder.end_sweep("FINISHED" if finished else "KILLED", summary, artifacts)
+    summary["trials"] = float(len(records))
+    status: Literal["KILLED", "FINISHED"] = "KILLED" if end == "interrupted" else "FINISHED"
+    tracking.write(
+        lambda: tracking.recorder.end_sweep(status, summary, [RunFolder(sweep.path).sweep_file]),
+        "the end of the sweep",
+    )

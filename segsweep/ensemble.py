@@ -1,38 +1,35 @@
-"""From a sweep's best trials to an ensemble: predict, fuse, and score members and ensemble alike on unseen data.
+"""From a sweep's best trials to an ensemble: predict, choose fusion settings, fuse, score members and ensemble alike.
 
-Predictions lie in the sweep's folder, one set a trial, fold and role, and are made once. Imports ensembling,
-segscore and trainables' fork server.
+Settings are chosen on one role and everything is scored on another, which the search did not see. Imports ensembling
+and segscore.
 """
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ensembling.ensemble_file import EnsembleMember, EnsembleRecord, write_ensemble
 from ensembling.fusion import fuse
-from search_spaces.trial_config import TrialConfig
-from segdata.errors import InputError, TrialError
+from ensembling.tuning import CANDIDATES, TunedSettings, tune_settings
+from segdata.errors import InputError
 from segdata.predictions import PredictionSet
 from segscore.metrics import METRICS, score_predictions
-from segsweep.data_roles import RoleData, SweepRoles, read_roles
-from segsweep.driver import study_of
+from segsweep.data_roles import SweepRoles, read_roles
 from segsweep.leaderboard import rank
+from segsweep.member_predictions import Members, choose_members
 from segsweep.run_folder import RunFolder
-from segsweep.search import TrialRecord, trial_records
+from segsweep.search import trial_records
 from segsweep.sweep_file import Sweep
 from segtrack.recorder import SweepRecorder
-from trainables.fork_server import Ended, start_child
-from trainables.requests import PredictRequest
 
 __all__ = ["EnsembleResult", "ScoreRow", "build_ensembles"]
 
 UNSEEN_ROLES = ("test", "select")  # in this order; the search sees neither
-PREDICT = "trainables.predict:predict"
+TUNING_ROLES = ("select", "val")  # in this order; never the role that is scored
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +39,15 @@ class ScoreRow:
     name: str
     predictions: Path
     scores: dict[str, float]
+    tuned: TunedSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EnsembleResult:
-    """All scored rows, members first, on one role; `folder` holds an `ensemble.json` for each method."""
+    """All rows, members first, scored on `role`; `folder` holds an `ensemble.json` for each method."""
 
     role: str
+    tuning_role: str | None
     metric: str
     members: tuple[ScoreRow, ...]
     ensembles: tuple[ScoreRow, ...]
@@ -77,34 +76,22 @@ def build_ensembles(
     Raises:
         InputError: Too few trials have weights, or there is no unseen role.
     """
-    folder, config = RunFolder(sweep.path), sweep.config
-    members = choose_members(rank(trial_records(study_of(sweep)), config.mode), top, folder)
+    folder = RunFolder(sweep.path)
+    records = choose_members(rank(trial_records(folder.study()), sweep.config.mode), top, folder)
     roles = read_roles(sweep)
-    name = choose_role(roles, role)
-    truth = roles.roles[name]
-    sets = [predict_member(sweep, folder, record, roles, name, threads, console) for record in members]
+    scored = choose_role(roles, role)
+    tuning = next((name for name in TUNING_ROLES if name in roles.roles and name != scored), None)
+    members = Members(sweep, roles, records, threads, console)
     rows = tuple(
-        ScoreRow(f"trial {record.number:04d}", path, score_predictions(truth.truth, PredictionSet.open(path)))
-        for record, path in zip(members, sets, strict=True)
+        ScoreRow(f"trial {name}", path, scores_of(path, roles, scored))
+        for name, path in zip(members.names, members.predict(scored), strict=True)
     )
-    out = folder.ensembles / f"{name}-top{top}"
-    ensembles = tuple(fuse_and_score(sets, truth, out / method, method, console) for method in methods)
-    result = EnsembleResult(name, config.metric, rows, ensembles, out)
-    for row, method in zip(ensembles, methods, strict=True):
-        write_record(sweep, members, sets, result, row, method, truth.fingerprint)
+    out = folder.ensembles / f"{scored}-top{top}"
+    ensembles = tuple(fuse_and_score(members, method, scored, tuning, out) for method in methods)
+    result = EnsembleResult(scored, tuning, sweep.config.metric, rows, ensembles, out)
+    for row in ensembles:
+        write_record(members, result, row)
     return result
-
-
-def choose_members(ranked: Sequence[TrialRecord], top: int, folder: RunFolder) -> list[TrialRecord]:
-    """Returns the best trials whose weights are still there."""
-    kept = [record for record in ranked if folder.trial(record.number).best.is_file()]
-    if len(kept) < top:
-        raise InputError.of(
-            f"expected {top} trials with weights, but got {len(kept)}",
-            where=folder.path,
-            cure="Ask for fewer by --top, or raise storage.keep_checkpoints in the next sweep.",
-        )
-    return kept[:top]
 
 
 def choose_role(roles: SweepRoles, wanted: str | None) -> str:
@@ -125,100 +112,62 @@ def choose_role(roles: SweepRoles, wanted: str | None) -> str:
     return found
 
 
-def predict_member(
-    sweep: Sweep,
-    folder: RunFolder,
-    record: TrialRecord,
-    roles: SweepRoles,
-    role: str,
-    threads: int,
-    console: Console,
-) -> Path:
-    """Predicts one role with one trial's best weights, unless that was done before."""
-    fingerprint = roles.roles[role].fingerprint
-    out = folder.ensembles / "members" / f"{record.number:04d}-{role}-{fingerprint}"
-    if (out / "meta.json").is_file():
-        return out
-    files = folder.trial(record.number)
-    request = PredictRequest(
-        directory=files.directory,
-        task=sweep.config.task,
-        role=roles.files(role, folder.data),
-        fingerprint=fingerprint,
-        out=out,
-        config_hash=TrialConfig.from_dict(record.config).hash(),
-        threads=threads,
-        custom_imports=sweep.config.custom_imports,
-        folder=sweep.folder,
-    )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    run_prediction(request, files.directory / "predict.log", f"trial {record.number:04d} predicts {role}", console)
-    return out
+def scores_of(predictions: Path, roles: SweepRoles, role: str) -> dict[str, float]:
+    """Scores a prediction set against the truth of a role."""
+    return score_predictions(roles.roles[role].truth, PredictionSet.open(predictions))
 
 
-def run_prediction(request: PredictRequest, log: Path, title: str, console: Console) -> None:
-    """Runs one predicting child to its end and shows how far it is.
-
-    Raises:
-        TrialError: The child failed.
-    """
-    child = start_child(PREDICT, request, log)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    try:
-        with Progress(*columns, console=console) as progress:
-            bar = progress.add_task(title, total=None)
-            while not isinstance(message := child.receive(None), Ended):
-                if message is not None:
-                    progress.update(bar, completed=message[1]["done"], total=message[1]["of"])
-    finally:
-        child.stop()
-    if message.kind != "done":
-        raise TrialError(f"{title}: {message.reason}")
-
-
-def fuse_and_score(sets: Sequence[Path], truth: RoleData, out: Path, method: str, console: Console) -> ScoreRow:
-    """Fuses anew (an ensemble of the same name is replaced) and scores."""
-    predictions = out / "predictions"
-    if predictions.exists():
-        shutil.rmtree(predictions)
-    out.mkdir(parents=True, exist_ok=True)
-    with console.status(f"fusing by {method}"):
-        fuse(sets, predictions, method=method)
-        return ScoreRow(method, predictions, score_predictions(truth.truth, PredictionSet.open(predictions)))
+def fuse_and_score(members: Members, method: str, scored: str, tuning: str | None, out: Path) -> ScoreRow:
+    """Chooses the settings on `tuning`, fuses anew (an ensemble of the same name is replaced), scores on `scored`."""
+    tuned = None
+    if tuning is not None and method in CANDIDATES:
+        sets = members.predict(tuning)
+        with members.console.status(f"choosing the settings of {method} on {tuning}"):
+            tuned = tune_settings(
+                sets,
+                members.roles.roles[tuning].truth,
+                method=method,
+                weights=members.weights,
+                metric=members.sweep.config.metric,
+            )
+    predictions = out / method / "predictions"
+    shutil.rmtree(predictions, ignore_errors=True)
+    predictions.parent.mkdir(parents=True, exist_ok=True)
+    with members.console.status(f"fusing by {method}"):
+        settings = None if tuned is None else tuned.settings
+        fuse(members.predict(scored), predictions, method=method, weights=members.weights, settings=settings)
+        return ScoreRow(method, predictions, scores_of(predictions, members.roles, scored), tuned)
 
 
-def write_record(
-    sweep: Sweep,
-    members: Sequence[TrialRecord],
-    sets: Sequence[Path],
-    result: EnsembleResult,
-    row: ScoreRow,
-    method: str,
-    fingerprint: str,
-) -> None:
+def write_record(members: Members, result: EnsembleResult, row: ScoreRow) -> None:
     """Writes `ensemble.json` and a child run in MLflow."""
-    config = sweep.config
-    hashes = [TrialConfig.from_dict(record.config).hash() for record in members]
+    sweep = members.sweep
+    fingerprint = members.roles.roles[result.role].fingerprint
+    parts = zip(members.predict(result.role), members.weights, members.names, members.hashes, strict=True)
     record = EnsembleRecord(
-        task=config.task,
+        task=sweep.config.task,
         members=tuple(
-            EnsembleMember(path=path, trial=f"{member.number:04d}", config_hash=config_hash)
-            for path, member, config_hash in zip(sets, members, hashes, strict=True)
+            EnsembleMember(path=path, weight=weight, trial=name, config_hash=config_hash)
+            for path, weight, name, config_hash in parts
         ),
-        method=method,
+        method=row.name,
+        **({} if row.tuned is None else {"settings": row.tuned.settings}),
         dataset_fingerprint=fingerprint,
         scores={line.name: known_metrics(line.scores) for line in (*result.members, row)},
         code_version=version("segsweep"),
     )
-    path = write_ensemble(record, result.folder / method)
-    recorder = SweepRecorder(sweep.tracking_uri, sweep.project, config.name, {})
+    path = write_ensemble(record, result.folder / row.name)
+    origin = RunFolder(sweep.path).read_origin()
+    recorder = SweepRecorder(sweep.tracking_uri, sweep.project, sweep.config.name, origin.id, {})
     parameters = {
-        "method": method,
-        "members": " ".join(f"{member.number:04d}" for member in members),
+        "method": row.name,
+        "members": " ".join(members.names),
         "scored_on": result.role,
+        "settings_chosen_on": result.tuning_role,
         "dataset_fingerprint": fingerprint,
+        **({} if row.tuned is None else asdict(row.tuned.settings)),
     }
-    recorder.record_ensemble(f"ensemble {method} of {len(members)}", parameters, row.scores, [path])
+    recorder.record_ensemble(f"ensemble {row.name} of {len(members.records)}", parameters, row.scores, [path])
 
 
 def known_metrics(scores: dict[str, float]) -> dict[str, float | None]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from segsweep.search.study import Mode, TrialRecord
 
@@ -57,7 +58,7 @@ def leaderboard_table(records: Sequence[TrialRecord], metric: str, title: str) -
             f"{record.best_score:.4f}",
             f"{record.best_epoch}/{record.planned_epochs}",
             record.outcome,
-            describe_sample(record.sample),
+            Text(describe_sample(record.sample)),
         )
     return table
 

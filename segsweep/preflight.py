@@ -4,19 +4,23 @@ Imports trainables' config (mmengine, no network is built).
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from search_spaces.landing import get_path, landings
 from search_spaces.space import Space
-from search_spaces.trial_config import TrialConfig
+from search_spaces.trial_config import Scalar, TrialConfig
 from segdata.errors import InputError
 from trainables.config import build_config
 from trainables.description import DataDescription
 
-__all__ = ["check_configs", "longest_plan"]
+__all__ = ["check_configs", "fitted_values", "longest_plan"]
 
 SAMPLES = 64  # draws that look for further networks and branches beyond the baseline
+
+FITTED = ("detections_per_image", "anchor_scale")  # by trainables.fitting
 
 
 def check_configs(space: Space, data: DataDescription, folder: Path) -> None:
@@ -40,6 +44,21 @@ def distinct_trials(space: Space) -> Iterator[TrialConfig]:
         if key not in seen:
             seen.add(key)
             yield trial
+
+
+def fitted_values(space: Space, data: DataDescription) -> dict[str, Scalar]:
+    """Returns what the data set fits searched knobs to when nothing is said about them: knob -> value.
+
+    They stand in for stock values in the untuned baseline, which would otherwise be weaker than no search at all.
+    """
+    searched = {parameter.knob for parameter in space.parameters} & set(FITTED)
+    trial = space.decode(space.baseline())
+    unsaid = replace(trial, thresholds=replace(trial.thresholds, **dict.fromkeys(searched)))
+    if unsaid == trial:
+        return {}
+    config = build_config(unsaid, data, seed=0)
+    places = {landing.knob: landing.path for landing in landings(trial, config) if landing.knob in searched}
+    return {knob: get_path(config, path)[0] for knob, path in places.items()}
 
 
 def refuse_missing_weights(trial: TrialConfig, folder: Path) -> None:

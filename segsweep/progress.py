@@ -5,7 +5,8 @@ Where the output is no terminal, one line a trial's end is printed instead.
 
 import math
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -14,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from segsweep.leaderboard import describe_sample
+from segsweep.leaderboard import describe_sample, rank
 from segsweep.search.study import Mode, TrialRecord
 
 __all__ = ["ProgressObserver"]
@@ -28,14 +29,19 @@ class ProgressObserver:
         metric: The searched score.
         mode: Its direction.
         budget: How many trials the sweep will have.
-        ended: How many of them had ended before this launch.
+        before: The trials of earlier launches.
     """
 
-    def __init__(self, console: Console, metric: str, mode: Mode, budget: int, ended: int = 0) -> None:
-        self.console, self.metric, self.mode, self.budget, self.ended = console, metric, mode, budget, ended
+    def __init__(
+        self, console: Console, metric: str, mode: Mode, budget: int, before: Sequence[TrialRecord] = ()
+    ) -> None:
+        self.console, self.metric, self.mode, self.budget = console, metric, mode, budget
+        earlier = [record for record in before if record.ended]
+        self.ended = len(earlier)
+        self.outcomes = Counter(record.outcome for record in earlier)
+        self.best = next(iter(rank(earlier, mode)), None)
         self.running: dict[int, tuple[TrialRecord, int, float]] = {}
-        self.best: TrialRecord | None = None
-        self.outcomes: dict[str, int] = {}
+        self.reported = False
         self.started_s = time.monotonic()
         self.live = Live(console=console, get_renderable=self.render, refresh_per_second=2, transient=True)
 
@@ -56,6 +62,7 @@ class ProgressObserver:
 
     def epoch_ended(self, number: int, epoch: int, scores: Mapping[str, float]) -> None:
         """See `SweepObserver`."""
+        self.reported = True
         if number in self.running:
             record = self.running[number][0]
             self.running[number] = (record, epoch, scores.get(self.metric, math.nan))
@@ -64,10 +71,10 @@ class ProgressObserver:
         """See `SweepObserver`."""
         self.running.pop(record.number, None)
         self.ended += 1
-        self.outcomes[record.outcome] = self.outcomes.get(record.outcome, 0) + 1
+        self.outcomes[record.outcome] += 1
         if record.best_epoch is not None and (self.best is None or self.beats(record, self.best)):
             self.best = record
-        self.console.print(self.line_of(record), highlight=False, soft_wrap=True)
+        self.console.print(self.line_of(record), highlight=False, soft_wrap=True, markup=False)
 
     def beats(self, record: TrialRecord, other: TrialRecord) -> bool:
         """Tells whether `record` is better than `other`."""
@@ -90,12 +97,15 @@ class ProgressObserver:
             table.add_column(name, overflow="ellipsis", no_wrap=True)
         for number, (record, epoch, score) in sorted(self.running.items()):
             shown = "-" if math.isnan(score) else f"{score:.4f}"
-            table.add_row(f"{number:04d}", f"{epoch}/{record.planned_epochs}", shown, describe_sample(record.sample))
+            parameters = Text(describe_sample(record.sample))
+            table.add_row(f"{number:04d}", f"{epoch}/{record.planned_epochs}", shown, parameters)
         return Group(table, Text(self.summary()))
 
     def summary(self) -> str:
         """Returns one line about the sweep: trials, outcomes, best, time."""
         minutes, seconds = divmod(int(time.monotonic() - self.started_s), 60)
         counts = ", ".join(f"{count} {name}" for name, count in sorted(self.outcomes.items()))
+        ended = f"{self.ended}/{self.budget} trials ended{': ' + counts if counts else ''}"
         best = f"; best {self.best.best_score:.4f} (trial {self.best.number:04d})" if self.best else ""
-        return f"{self.ended}/{self.budget} trials ended{': ' + counts if counts else ''}{best}; {minutes}:{seconds:02d}"
+        loading = "" if self.reported else "; training processes are loading, 10 to 60 s"
+        return f"{ended}{best}{loading}; {minutes}:{seconds:02d}"

@@ -1,8 +1,10 @@
 """Connecting to a Ray cluster, or starting Ray on this machine for as long as a sweep runs."""
 
+import contextlib
 import logging
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 
 import ray
@@ -22,6 +24,8 @@ SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_worker_niceness": "0",  # trials are the work itself; 15, the default, starves them beside anything else
 }
+# Workers must find our packages, not a `metrics.py` or `ensembling.py` in the user's folder.
+WORKER_SETTINGS = {"PYTHONSAFEPATH": "1"}
 
 
 @contextmanager
@@ -32,23 +36,46 @@ def ray_session(address: str | None, console: Console) -> Iterator[None]:
         InputError: No cluster answers at `address`.
     """
     os.environ.update(SETTINGS)
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost worker's traceback lies in Tune's error.txt
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     where = f"connecting to the cluster at {address}" if address else "starting Ray on this machine"
     with console.status(where) if console.is_terminal else nullcontext():
-        try:
-            ray.init(
-                address=address or "local",
-                include_dashboard=None if address else False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                # Workers must find our packages, not a `metrics.py` or `ensembling.py` in the user's folder.
-                runtime_env={"env_vars": {"PYTHONSAFEPATH": "1"}},
-            )
-        except ConnectionError as error:
-            raise InputError.of(
-                "expected a running Ray cluster, but nothing answers", where=address, cure="Check --address."
-            ) from error
+        # Ray puts the driver's folder first on its workers' path, before ours and the standard library.
+        with contextlib.chdir("/"):
+            connect(address)
+    signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would exit at once, and print a stack trace
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def connect(address: str | None) -> None:
+    """Starts Ray, or raises InputError where nothing answers."""
+    if address is None:
+        with environment(WORKER_SETTINGS):  # a runtime_env would cost a local start 4 s for a second set of workers
+            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        return
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": WORKER_SETTINGS},
+        )
+    except ConnectionError as error:
+        raise InputError.of(
+            "expected a running Ray cluster, but nothing answers", where=address, cure="Check --address."
+        ) from error
+
+
+@contextmanager
+def environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Sets environment variables for processes that are started inside the block."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)

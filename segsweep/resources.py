@@ -1,16 +1,26 @@
-"""What one trial gets of a node, and whether any node could ever give it. Imports ray."""
+"""What one trial gets of a node, and whether any node could ever give it. Imports ray.
+
+Ray has no public reader of what a machine offers before it is started, nor of the autoscaler's node types: this file
+holds both shims, and tests pin them.
+"""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import ray
-from ray._private.state import state as ray_state  # the autoscaler's node types have no public reader
+from ray._private.accelerators import get_accelerator_manager_for_resource
+from ray._private.state import state as ray_state
+from ray._private.utils import get_num_cpus
 
 from segdata.errors import InputError
 from segsweep.sweep_config import ResourcesConfig
 
-__all__ = ["TrialResources", "node_resources", "trial_resources"]
+__all__ = ["TrialResources", "cluster_nodes", "this_machine", "trial_resources"]
+
+Node = Mapping[str, float]
+
+ROUNDING = 1e-9  # three thirds of a GPU are one
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +46,25 @@ class TrialResources:
         return min(4, max(0, int(self.cpu) - 2))
 
 
-def node_resources() -> list[Mapping[str, float]]:
-    """Returns the resources of each node there is, and of each node type that the autoscaler may start."""
-    nodes = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
-    largest = ray_state.get_max_resources_from_cluster_config()
-    return [*nodes, largest] if largest else list(nodes)
+def this_machine() -> list[Node]:
+    """Returns what Ray will find here when it is started, without starting it."""
+    manager = get_accelerator_manager_for_resource("GPU")
+    gpus = 0 if manager is None else manager.get_current_node_num_accelerators()
+    visible = None if manager is None else manager.get_current_process_visible_accelerator_ids()
+    if visible is not None:
+        gpus = min(gpus, len(visible))
+    return [{"CPU": float(get_num_cpus()), "GPU": float(gpus)}]
 
 
-def trial_resources(
-    wanted: ResourcesConfig, concurrent: int | None, nodes: Iterable[Mapping[str, float]]
-) -> TrialResources:
+def cluster_nodes() -> list[Node]:
+    """Returns the resources of each node of the cluster, and of each node type that its autoscaler may start."""
+    nodes: list[Node] = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    config = ray_state.get_cluster_config()
+    types = [] if config is None else [group for group in config.node_group_configs if group.max_count != 0]
+    return [*nodes, *(dict(group.resources) for group in types)]
+
+
+def trial_resources(wanted: ResourcesConfig, concurrent: int | None, nodes: Iterable[Node]) -> TrialResources:
     """Decides the resources of a trial.
 
     `auto`: one trial a GPU where there are GPUs (or a share of one, if more trials are asked for), else the CPUs are
@@ -55,21 +74,17 @@ def trial_resources(
         InputError: No node could ever supply what a trial asks for.
     """
     nodes = list(nodes)
-    cpus, gpus = sum(n.get("CPU", 0) for n in nodes), sum(n.get("GPU", 0) for n in nodes)
+    gpus = sum(node.get("GPU", 0) for node in nodes)
+    cpus = sum(node.get("CPU", 0) for node in nodes)
     trials = concurrent or int(gpus or min(4, cpus)) or 1
     gpu = wanted.gpu if wanted.gpu is not None else gpu_share(gpus, trials)
-    at_a_time = concurrent or max(1, int(gpus / gpu) if gpu else trials)
-    cpu = wanted.cpu if wanted.cpu is not None else max(1.0, math.floor(cpus / at_a_time))
+    suited = [node for node in nodes if node.get("GPU", 0) >= gpu]
+    at_a_time = concurrent or (max(1, int(gpus / gpu)) if gpu else trials)
+    cpu = wanted.cpu if wanted.cpu is not None else cpu_share(suited, at_a_time)
     if wanted.cpu is not None and concurrent is None:
-        at_a_time = max(1, min(at_a_time, int(cpus / cpu))) if gpu else max(1, int(cpus / cpu))
-    for name, amount in (("CPU", cpu), ("GPU", gpu)):
-        most = max((node.get(name, 0) for node in nodes), default=0)
-        if amount > most:
-            raise InputError.of(
-                f"expected at most {most:g} {name}s a trial, the most that any node or node type has, but got {amount:g}",
-                where=f"resources.{name.lower()}",
-                cure="Ask for less, or start the sweep on a cluster with such nodes (--address).",
-            )
+        slots = sum(places(node, cpu, gpu) for node in suited)
+        at_a_time = max(1, min(at_a_time, slots) if gpu else slots)
+    refuse_impossible(cpu, gpu, nodes)
     return TrialResources(cpu, gpu, at_a_time)
 
 
@@ -78,3 +93,37 @@ def gpu_share(gpus: float, trials: int) -> float:
     if not gpus:
         return 0.0
     return 1.0 if trials <= gpus else 1.0 / math.ceil(trials / gpus)
+
+
+def cpu_share(nodes: Sequence[Node], trials: int) -> float:
+    """Returns the most whole CPUs a trial with which `trials` of them fit side by side, at least 1."""
+    largest = int(max((node.get("CPU", 0) for node in nodes), default=0))
+    fitting = (cpu for cpu in range(largest, 0, -1) if sum(places(node, cpu, 0) for node in nodes) >= trials)
+    return float(next(fitting, 1))
+
+
+def places(node: Node, cpu: float, gpu: float) -> int:
+    """Returns how many trials fit on a node at a time."""
+    by_cpu = int(node.get("CPU", 0) / cpu + ROUNDING)
+    return min(by_cpu, int(node.get("GPU", 0) / gpu + ROUNDING)) if gpu else by_cpu
+
+
+def refuse_impossible(cpu: float, gpu: float, nodes: Sequence[Node]) -> None:
+    """Ray would wait for ever for a node that cannot come."""
+    if any(places(node, cpu, gpu) for node in nodes):
+        return
+    cure = "Ask for less, or run on a cluster with such nodes (--address)."
+    for name, amount in (("GPU", gpu), ("CPU", cpu)):
+        most = max((node.get(name, 0) for node in nodes), default=0)
+        if amount > most:
+            raise InputError.of(
+                f"expected at most {most:g} {name}s a trial, the most that any node or node type has, "
+                f"but got {amount:g}",
+                where=f"resources.{name.lower()}",
+                cure=cure,
+            )
+    raise InputError.of(
+        f"expected a node or node type with {cpu:g} CPUs and {gpu:g} GPUs together, but got none",
+        where="resources",
+        cure=cure,
+    )

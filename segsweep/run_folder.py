@@ -1,6 +1,6 @@
 """A sweep's own folder, `STORAGE/NAME`: which file lies where, and finding it again by the sweep's name.
 
-sweep.yaml      the sweep file as it was started      origin.json  the folder that its relative paths start from
+sweep.yaml      the sweep file as it was started      origin.json  what the sweep is: id, data, where paths start from
 data/           one file a role, as trials read it    study.journal  the study
 trials/NNNN/    one folder a trial                    tune/        Ray Tune's own state, one folder a launch
 ensembles/      prediction sets and ensembles         driver.lock  held by the one driver
@@ -8,19 +8,42 @@ ensembles/      prediction sets and ensembles         driver.lock  held by the o
 
 import fcntl
 import json
+import os
 import shutil
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import IO, Self
 
 from segdata.errors import InputError
-from segsweep.sweep_file import Sweep, load_sweep, resolve_sweep
+from segsweep.search.study import Study, mend_journal, open_study
 from segsweep.sweep_config import SweepConfig
-from segsweep.yaml_source import read_yaml
+from segsweep.sweep_file import Sweep, load_sweep, read_config
 from trainables.trial_files import TrialFiles
 
-__all__ = ["RunFolder", "find_run"]
+__all__ = ["Origin", "RunFolder", "find_run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What stays true of a sweep over all its launches.
+
+    Attributes:
+        id: Tells it from other sweeps of the same name in a store.
+        folder: Where the relative paths of its sweep file start from.
+        fingerprint: Of the data that it was started with.
+    """
+
+    id: str
+    folder: str
+    fingerprint: str
+
+    @classmethod
+    def new(cls, sweep: Sweep, fingerprint: str) -> Self:
+        """Returns the origin of a sweep that starts now."""
+        return cls(uuid.uuid4().hex, str(sweep.folder), fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +55,6 @@ class RunFolder:
     @property
     def sweep_file(self) -> Path:
         return self.path / "sweep.yaml"
-
-    @property
-    def origin(self) -> Path:
-        return self.path / "origin.json"
 
     @property
     def data(self) -> Path:
@@ -67,10 +86,9 @@ class RunFolder:
         number = len(list(launches.glob("launch-*"))) if launches.is_dir() else 0
         return launches / f"launch-{number:03d}"
 
-    def create(self, sweep: Sweep) -> None:
-        """Makes the folder with the sweep file in it; `sweep.yaml` comes last, so a killed start leaves no sweep."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.origin.write_text(json.dumps({"folder": str(sweep.folder)}))
+    def create(self, sweep: Sweep, origin: Origin) -> None:
+        """Fills the folder with the sweep file; `sweep.yaml` comes last, so a killed start leaves no sweep."""
+        (self.path / "origin.json").write_text(json.dumps(asdict(origin)))
         partial = self.sweep_file.with_suffix(".tmp")
         if sweep.source is None:
             partial.write_text(sweep.config.model_dump_json(exclude_unset=True))  # JSON is YAML
@@ -78,31 +96,88 @@ class RunFolder:
             shutil.copyfile(sweep.source, partial)
         partial.replace(self.sweep_file)
 
+    def read_origin(self) -> Origin:
+        """Reads what the sweep is."""
+        return Origin(**json.loads((self.path / "origin.json").read_text()))
+
+    def config(self) -> SweepConfig:
+        """Reads what the sweep file says, without a look at the data that it names."""
+        return read_config(self.sweep_file)[0]
+
+    def study(self, *, writable: bool = False) -> Study:
+        """Opens the study; whoever holds the lock opens it `writable`, which mends what a kill left behind."""
+        config = self.config()
+        if writable:
+            mend_journal(self.journal)
+        return open_study(self.journal, config.mode, config.search.sampler, config.search.seed)
+
     def load(self) -> Sweep:
-        """Reads the sweep as it was started; relative paths still start from where the sweep file lay."""
-        folder = Path(json.loads(self.origin.read_text())["folder"])
-        source = read_yaml(self.sweep_file)
-        config = SweepConfig.model_validate(source.values)
-        return resolve_sweep(config, folder, source=self.sweep_file, locate=source.locate)
+        """Reads the sweep as it was started; relative paths still start from where the sweep file lay.
+
+        Raises:
+            InputError: The folder was renamed, its sweep file was broken, or data that it names is gone.
+        """
+        sweep = load_sweep(self.sweep_file, folder=Path(self.read_origin().folder))
+        here = self.path.absolute()
+        if here.name != sweep.config.name:
+            raise InputError.of(
+                f"expected the folder of the sweep {sweep.config.name!r}, but got one named {here.name!r}",
+                where=here,
+                cure=f"Rename it back to {sweep.config.name}.",
+            )
+        return replace(sweep, storage=here.parent)  # it may have been moved
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Holds the sweep for one driver; the lock goes with the process, however it ends.
 
+        If no sweep came of it (wrong input, Ctrl-C), nothing that was made here is left behind.
+
         Raises:
-            InputError: Another driver holds it.
+            InputError: Another driver holds it, or nothing can be written there.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "driver.lock").open("a") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError.of(
-                    "expected a sweep that no other driver runs, but got one that is running",
-                    where=self.path,
-                    cure="Wait for it, or end the other `segsweep` process.",
-                ) from error
+        made = [path for path in (self.path, *self.path.parents) if not path.exists()]
+        stream = take_lock(self.path / "driver.lock")
+        try:
             yield
+        finally:
+            if not self.exists:
+                self._clear(made)
+            stream.close()
+
+    def _clear(self, made: list[Path]) -> None:
+        """Removes the lock and the folders `made`, innermost first."""
+        (self.path / "driver.lock").unlink(missing_ok=True)
+        if self.path in made:
+            shutil.rmtree(self.path, ignore_errors=True)
+        with suppress(OSError):  # someone else may have put a file there meanwhile
+            for path in made[1:]:
+                path.rmdir()
+
+
+def take_lock(path: Path) -> IO[str]:
+    """Opens and locks a file, making its folders; it stays locked until it is closed."""
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stream = path.open("a")
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            stream.close()
+            raise InputError.of(
+                "expected a sweep that no other driver runs, but got one that is running",
+                where=path.parent,
+                cure="Wait for it, or end the other `segsweep` process.",
+            ) from error
+        except OSError as error:
+            raise InputError.of(
+                f"expected a folder to write to, but got: {error.strerror}",
+                where=path.parent,
+                cure="Set storage.path in the sweep file to another one.",
+            ) from error
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(stream.fileno())):
+            return stream
+        stream.close()  # the last holder took the file away between our opening and locking it
 
 
 def find_run(name: str, storage: Path) -> RunFolder:
@@ -112,8 +187,10 @@ def find_run(name: str, storage: Path) -> RunFolder:
         InputError: There is no such sweep.
     """
     given = Path(name)
-    if given.suffix in (".yaml", ".yml") and given.is_file():
-        folder = RunFolder(load_sweep(given).path)
+    if given.name == "sweep.yaml" and (given.parent / "origin.json").is_file():
+        folder = RunFolder(given.parent)
+    elif given.suffix in (".yaml", ".yml") and given.is_file():
+        folder = RunFolder(path_of(given))
     else:
         folder = RunFolder(given if (given / "sweep.yaml").is_file() else storage / name)
     if folder.exists:
@@ -124,3 +201,9 @@ def find_run(name: str, storage: Path) -> RunFolder:
         where=storage.absolute(),
         cure="Name the storage by --storage, or give the path of the sweep's file or folder.",
     )
+
+
+def path_of(sweep_file: Path) -> Path:
+    """Returns where the sweep of a sweep file lies; its data need not be there any more."""
+    config, _ = read_config(sweep_file)
+    return Path(os.path.abspath(sweep_file.parent / Path(config.storage.path).expanduser())) / config.name

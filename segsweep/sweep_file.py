@@ -19,7 +19,7 @@ from segdata.errors import DatasetError, SweepFileError
 from segsweep.sweep_config import ENSEMBLE_METHODS, DataConfig, RoleConfig, SweepConfig
 from segsweep.yaml_source import read_yaml
 
-__all__ = ["Role", "Sweep", "SweepConfig", "SweepData", "load_sweep", "resolve_sweep"]
+__all__ = ["Role", "Sweep", "SweepConfig", "SweepData", "load_sweep", "read_config", "resolve_sweep"]
 
 Locate = Callable[[Sequence[str | int]], str]
 
@@ -75,21 +75,33 @@ class Sweep:
         return self.storage / self.config.name
 
 
-def load_sweep(path: Path | str) -> Sweep:
+def load_sweep(path: Path | str, *, folder: Path | None = None) -> Sweep:
     """Reads and checks a sweep file.
+
+    Args:
+        path: The file.
+        folder: What its relative paths are taken from; None = the file's own folder.
 
     Raises:
         SweepFileError: With file, line, key, what was found and the cure.
         SpaceError: The same, for the search space.
     """
-    source = Path(path)
-    yaml_source = read_yaml(source)
+    source = Path(path).absolute()
+    config, locate = read_config(Path(path))
+    return resolve_sweep(config, folder or source.parent, source=source, locate=locate)
+
+
+def read_config(path: Path) -> tuple[SweepConfig, Locate]:
+    """Reads what a sweep file says, and how to name its keys in messages; looks at no other file.
+
+    Raises:
+        SweepFileError: With file, line, key, what was found and the cure.
+    """
+    yaml_source = read_yaml(path)
     try:
-        config = SweepConfig.model_validate(yaml_source.values)
+        return SweepConfig.model_validate(yaml_source.values), yaml_source.locate
     except ValidationError as error:
         raise _as_sweep_error(error, yaml_source.locate) from error
-    folder = source.absolute().parent
-    return resolve_sweep(config, folder, source=source.absolute(), locate=yaml_source.locate)
 
 
 def resolve_sweep(

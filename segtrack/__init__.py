@@ -1,6 +1,8 @@
-"""What a sweep leaves in MLflow: one experiment a project, a parent run a sweep, a child run a trial or ensemble."""
+"""What a sweep leaves in MLflow: one experiment a project, a parent run a sweep, a child run a trial or ensemble.
 
-from segtrack.recorder import RunStatus, SweepRecorder
-from segtrack.store import resolve_uri
+`recorder` imports mlflow, which takes seconds; `store` does not.
+"""
 
-__all__ = ["RunStatus", "SweepRecorder", "resolve_uri"]
+from segtrack.store import artifact_location, resolve_uri
+
+__all__ = ["artifact_location", "resolve_uri"]

@@ -5,20 +5,23 @@ however often a sweep is resumed. One batch a trial event, since per-key calls c
 """
 
 import functools
+import logging
 import math
+import os
+import posixpath
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, ParamSpec, TypeVar
 
-from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from segdata.errors import InputError, SegsweepError
 from segtrack.store import artifact_location
 
-__all__ = ["RunStatus", "SweepRecorder", "TrackingLost"]
+__all__ = ["RunStatus", "SweepRecorder", "TrackingLostError", "entry_name"]
 
 RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 Kind = Literal["sweep", "trial", "ensemble"]
@@ -26,24 +29,29 @@ Kind = Literal["sweep", "trial", "ensemble"]
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
-PARAM_LIMIT = 500  # characters that every MLflow store takes
-KIND, NUMBER, SWEEP = "segsweep.kind", "segsweep.trial", "segsweep.sweep"
+VALUE_LIMIT = 500  # characters of a parameter or tag that every MLflow store takes
+NAME_LIMIT = 250
+METRICS_A_BATCH, PARAMS_A_BATCH = 1000, 100
+KIND, NUMBER, SWEEP, SWEEP_ID = "segsweep.kind", "segsweep.trial", "segsweep.sweep", "segsweep.sweep_id"
 PARENT = "mlflow.parentRunId"
+# A server that is away must not hold a sweep up for the four minutes that are MLflow's default.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+CHATTY = ("mlflow.store.db.utils", "alembic")  # tell of every table that they create
 
 
-class TrackingLost(SegsweepError):
+class TrackingLostError(SegsweepError):
     """The store did not take what was to be written; it can be written again."""
 
 
 def loses_tracking(write: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Turns what the client raises into `TrackingLost`."""
+    """Turns what the client raises, or the disk below a store's files, into `TrackingLostError`."""
 
     @functools.wraps(write)
     def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         try:
             return write(*args, **kwargs)
-        except MlflowException as error:
-            raise TrackingLost(str(error).splitlines()[0]) from error
+        except (MlflowException, OSError) as error:
+            raise TrackingLostError(first_line(error)) from error
 
     return guarded
 
@@ -53,28 +61,44 @@ class SweepRecorder:
 
     Args:
         uri: The store, resolved (`segtrack.store.resolve_uri`).
-        project: The experiment's name.
-        sweep: The sweep's name; its parent run is found by it or created.
-        tags: Put on the parent run (fingerprint, code version).
+        project: The experiment's name; it is created if there is none.
+        sweep: The sweep's name, which its runs show.
+        sweep_id: Tells the sweep from others of the same name; its run is found by it, or created.
+        tags: Put on the sweep's run when that is created (fingerprint, code version).
 
     Raises:
         InputError: The store does not answer.
     """
 
-    def __init__(self, uri: str, project: str, sweep: str, tags: Mapping[str, str]) -> None:
-        self.sweep = sweep
+    def __init__(self, uri: str, project: str, sweep: str, sweep_id: str, tags: Mapping[str, str]) -> None:
+        self.sweep, self.sweep_id, self.tags = sweep, sweep_id, tags
+        for name, value in PATIENCE.items():
+            os.environ.setdefault(name, value)
+        for logger in CHATTY:
+            logging.getLogger(logger).setLevel(logging.WARNING)
         try:
             self.client = MlflowClient(tracking_uri=uri)
             self.experiment = self._experiment(uri, project)
-            self.parent = self._parent(tags)
-        except MlflowException as error:
+        except Exception as error:  # SQLAlchemy's and a dozen others come through as they are
             raise InputError.of(
-                f"expected an MLflow store that answers, but got {str(error).splitlines()[0]}",
+                f"expected an MLflow store that answers, but got {type(error).__name__}: {first_line(error)}",
                 where=f"tracking.uri {uri}",
                 cure="Start the server, or leave the key out for a local store.",
             ) from error
-        self._runs = self._known_trials()
+        self._parent: str | None = None
+        self._runs: dict[int, Run] = {}
         self._epochs: dict[int, set[int]] = {}
+
+    @property
+    def parent(self) -> str:
+        """The id of the sweep's own run, found or created when it is first asked for."""
+        if self._parent is None:
+            found = self._search(f"tags.`{KIND}` = 'sweep' and tags.`{SWEEP_ID}` = '{self.sweep_id}'")
+            parent = found[0] if found else self._create(self.sweep, "sweep", self.tags)
+            self._parent = str(parent.info.run_id)
+            runs = self._search(f"tags.`{PARENT}` = '{self._parent}' and tags.`{KIND}` = 'trial'")
+            self._runs = {int(run.data.tags[NUMBER]): run for run in runs}
+        return self._parent
 
     @loses_tracking
     def start_sweep(self) -> None:
@@ -83,13 +107,18 @@ class SweepRecorder:
 
     @loses_tracking
     def start_trial(self, number: int, parameters: Mapping[str, object], tags: Mapping[str, str]) -> None:
-        """Makes sure that the trial has a run; one from before a resume goes on."""
-        if number in self._runs:
-            return
-        run = self._create(f"trial {number:04d}", "trial", {NUMBER: str(number), PARENT: self.parent, **tags})
-        self._runs[number] = run
-        params = [Param(name, str(value)[:PARAM_LIMIT]) for name, value in parameters.items()]
-        self.client.log_batch(run, params=params)
+        """Makes sure that the trial has a run with its parameters; one from before a resume goes on."""
+        parent = self.parent
+        if number not in self._runs:
+            self._runs[number] = self._create(
+                f"trial {number:04d}", "trial", {NUMBER: str(number), PARENT: parent, **tags}
+            )
+            self._epochs[number] = set()
+        known = self._runs[number].data.params
+        params = [param for param in as_params(parameters) if param.key not in known]
+        if params:
+            self._log(number, params=params)
+            known.update({param.key: param.value for param in params})
 
     @loses_tracking
     def record_epoch(self, number: int, epoch: int, scores: Mapping[str, float]) -> None:
@@ -97,11 +126,8 @@ class SweepRecorder:
         known = self._known_epochs(number)
         if epoch in known:
             return
-        now_ms = int(time.time() * 1000)
-        found = {name: value for name, value in scores.items() if not math.isnan(value)}
-        metrics = [Metric(metric_name(name), value, now_ms, epoch) for name, value in found.items()]
-        metrics.append(Metric("epoch", epoch, now_ms, epoch))
-        self.client.log_batch(self._runs[number], metrics=metrics)
+        # "epoch" comes last: it marks the epoch as written whole.
+        self._log(number, metrics=as_metrics({**scores, "epoch": float(epoch)}, epoch))
         known.add(epoch)
 
     @loses_tracking
@@ -109,21 +135,19 @@ class SweepRecorder:
         self, number: int, status: RunStatus, tags: Mapping[str, str], artifacts: Sequence[Path] = ()
     ) -> None:
         """Ends the trial's run with its outcome as tags and its files as artifacts; a run that ended stays so."""
-        run = self._runs[number]
+        run = self._runs[number].info.run_id
         if self.client.get_run(run).info.status not in ("RUNNING", "SCHEDULED"):
             return
         for artifact in artifacts:
             if artifact.is_file():
                 self.client.log_artifact(run, str(artifact))
-        self.client.log_batch(run, tags=[RunTag(name, value[:PARAM_LIMIT]) for name, value in tags.items()])
+        self.client.log_batch(run, tags=[RunTag(name, value[:VALUE_LIMIT]) for name, value in tags.items()])
         self.client.set_terminated(run, status)
 
     @loses_tracking
     def end_sweep(self, status: RunStatus, summary: Mapping[str, float], artifacts: Sequence[Path] = ()) -> None:
-        """Writes the sweep's summary on the parent run and ends it; a resumed sweep opens it again."""
-        now_ms = int(time.time() * 1000)
-        found = {name: value for name, value in summary.items() if not math.isnan(value)}
-        self.client.log_batch(self.parent, metrics=[Metric(metric_name(n), v, now_ms, 0) for n, v in found.items()])
+        """Writes the sweep's summary on its own run and ends it; a resumed sweep opens it again."""
+        self.client.log_batch(self.parent, metrics=as_metrics(summary, 0))
         for artifact in artifacts:
             self.client.log_artifact(self.parent, str(artifact))
         self.client.set_terminated(self.parent, status)
@@ -133,14 +157,8 @@ class SweepRecorder:
         self, name: str, parameters: Mapping[str, object], scores: Mapping[str, float], artifacts: Sequence[Path]
     ) -> str:
         """Writes an ensemble as a child run; returns the run's id."""
-        run = self._create(name, "ensemble", {PARENT: self.parent})
-        now_ms = int(time.time() * 1000)
-        found = {key: value for key, value in scores.items() if not math.isnan(value)}
-        self.client.log_batch(
-            run,
-            metrics=[Metric(metric_name(key), value, now_ms, 0) for key, value in found.items()],
-            params=[Param(key, str(value)[:PARAM_LIMIT]) for key, value in parameters.items()],
-        )
+        run = str(self._create(name, "ensemble", {PARENT: self.parent}).info.run_id)
+        self.client.log_batch(run, metrics=as_metrics(scores, 0), params=as_params(parameters))
         for artifact in artifacts:
             self.client.log_artifact(run, str(artifact))
         self.client.set_terminated(run, "FINISHED")
@@ -152,31 +170,27 @@ class SweepRecorder:
             return str(found.experiment_id)
         return str(self.client.create_experiment(project, artifact_location=artifact_location(uri, project)))
 
-    def _parent(self, tags: Mapping[str, str]) -> str:
-        """Finds the sweep's run of an earlier launch, or creates it."""
-        found = self._search(f"tags.`{KIND}` = 'sweep' and tags.`{SWEEP}` = '{self.sweep}'")
-        if not found:
-            return self._create(self.sweep, "sweep", tags)
-        return str(found[0].info.run_id)
-
-    def _known_trials(self) -> dict[int, str]:
-        runs = self._search(f"tags.`{PARENT}` = '{self.parent}' and tags.`{KIND}` = 'trial'")
-        return {int(run.data.tags[NUMBER]): run.info.run_id for run in runs}
-
     def _known_epochs(self, number: int) -> set[int]:
         if number not in self._epochs:
-            history = self.client.get_metric_history(self._runs[number], "epoch")
+            history = self.client.get_metric_history(self._runs[number].info.run_id, "epoch")
             self._epochs[number] = {int(entry.step) for entry in history}
         return self._epochs[number]
 
-    def _create(self, name: str, kind: Kind, tags: Mapping[str, str]) -> str:
-        run = self.client.create_run(
-            self.experiment, run_name=name, tags={KIND: kind, SWEEP: self.sweep, **tags}
-        )
-        return str(run.info.run_id)
+    def _log(self, number: int, *, metrics: Sequence[Metric] = (), params: Sequence[Param] = ()) -> None:
+        """Writes to a trial's run in batches that every store takes."""
+        run = self._runs[number].info.run_id
+        for start in range(0, len(metrics), METRICS_A_BATCH):
+            self.client.log_batch(run, metrics=metrics[start : start + METRICS_A_BATCH])
+        for start in range(0, len(params), PARAMS_A_BATCH):
+            self.client.log_batch(run, params=params[start : start + PARAMS_A_BATCH])
 
-    def _search(self, query: str) -> list:  # type: ignore[type-arg]
-        runs, token = [], None
+    def _create(self, name: str, kind: Kind, tags: Mapping[str, str]) -> Run:
+        own = {KIND: kind, SWEEP: self.sweep, SWEEP_ID: self.sweep_id}
+        return self.client.create_run(self.experiment, run_name=name, tags={**own, **tags})
+
+    def _search(self, query: str) -> list[Run]:
+        runs: list[Run] = []
+        token: str | None = None
         while True:
             page = self.client.search_runs(
                 [self.experiment], query, run_view_type=ViewType.ACTIVE_ONLY, max_results=1000, page_token=token
@@ -187,6 +201,27 @@ class SweepRecorder:
                 return runs
 
 
-def metric_name(name: str) -> str:
-    """Returns a name that MLflow takes: letters, digits and `_-. /`; anything else becomes `_`."""
-    return "".join(letter if letter.isalnum() or letter in "_-. /" else "_" for letter in name)
+def as_metrics(values: Mapping[str, float], step: int) -> list[Metric]:
+    """Returns finite values as metrics of one step."""
+    now_ms = int(time.time() * 1000)
+    return [Metric(entry_name(name), value, now_ms, step) for name, value in values.items() if math.isfinite(value)]
+
+
+def as_params(values: Mapping[str, object]) -> list[Param]:
+    """Returns values as parameters."""
+    return [Param(entry_name(name), str(value)[:VALUE_LIMIT]) for name, value in values.items()]
+
+
+def entry_name(name: str) -> str:
+    """Returns a name that MLflow takes: letters, digits and `_-. /`, written as a plain relative path.
+
+    Anything else becomes `_`: a class "bag (new)" is `bag _new_`, an override of `rcnn[*].x` is `rcnn___.x`.
+    """
+    plain = "".join(letter if letter.isalnum() or letter in "_-. /" else "_" for letter in name)
+    parts = [part for part in plain.split("/") if part not in ("", ".", "..")]
+    return posixpath.join(*parts)[:NAME_LIMIT].rstrip("/") if parts else "_"
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of what an error says."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

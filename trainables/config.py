@@ -11,13 +11,14 @@ from mmengine.config import Config
 
 from search_spaces.landing import apply_landings, assert_landed
 from search_spaces.trial_config import TrialConfig
+from segdata.errors import InputError
 from segdata.statistics import ObjectStatistics
 from trainables.description import DataDescription
 from trainables.fitting import fit_detector, fit_input
 from trainables.optimization import optimizer_config, schedule_config
 from trainables.pipelines import data_config
 from trainables.widths import scale_backbone, scale_heads
-from trainables.zoo import load_base, put_backbone
+from trainables.zoo import ZOO_FILES, load_base, put_backbone
 
 __all__ = ["DEFAULT_BATCH_SIZE", "build_config", "exported_config"]
 
@@ -36,7 +37,6 @@ def build_config(trial: TrialConfig, data: DataDescription, *, seed: int, loader
     base = load_base(trial.model.name, data.task)
     size = fit_input(trial.input, data.statistics)
     batch_size = trial.optimization.batch_size or DEFAULT_BATCH_SIZE[data.task]
-    iterations_an_epoch = max(1, data.statistics.images // batch_size)
     config: Nested = {key: base[key] for key in KEPT_FROM_ZOO if key in base}
     config["model"] = build_model(config["model"], trial, data)
     if isinstance(data.statistics, ObjectStatistics):
@@ -44,9 +44,9 @@ def build_config(trial: TrialConfig, data: DataDescription, *, seed: int, loader
     else:
         pad_batches(config["model"], size.crop or max(size.width, size.height))
     config |= data_config(data, size, batch_size=batch_size, loader_workers=loader_workers)
-    schedule = trial.schedule
-    config |= schedule_config(data.task, schedule.epochs, iterations_an_epoch, schedule.validation_interval)
-    config["optim_wrapper"] = optimizer_config(trial.optimization, batch_size)
+    iterations = iterations_an_epoch(config["train_dataloader"], data.statistics.images)
+    config |= schedule_config(data.task, trial.schedule, iterations)
+    config["optim_wrapper"] = optimizer_config(trial, batch_size, base)
     config |= {
         "default_scope": {"instance": "mmdet", "semantic": "mmseg"}[data.task],
         "log_processor": {"type": "LogProcessor", "window_size": 10, "by_epoch": True},
@@ -59,8 +59,16 @@ def build_config(trial: TrialConfig, data: DataDescription, *, seed: int, loader
     return config
 
 
+def iterations_an_epoch(loader: Nested, images: int) -> int:
+    """Returns how many batches a training epoch has."""
+    batch_size: int = loader["batch_size"]
+    return images // batch_size if loader["drop_last"] else -(-images // batch_size)
+
+
 def build_model(model: Nested, trial: TrialConfig, data: DataDescription) -> Nested:
     """Returns the model with its backbone, widths, classes and initial weights."""
+    refuse_scaled_imagenet(trial)
+    refuse_structure_of_zoo(trial)
     put_backbone(model, trial.model.backbone)
     scale_backbone(model, trial.model.width)
     scale_heads(model, trial.model.head_width)
@@ -74,6 +82,36 @@ def build_model(model: Nested, trial: TrialConfig, data: DataDescription) -> Nes
     if trial.model.frozen_stages is not None:
         model["backbone"]["frozen_stages"] = trial.model.frozen_stages
     return model
+
+
+def refuse_scaled_imagenet(trial: TrialConfig) -> None:
+    """Published weights fit stock widths only; MMEngine would leave out what does not fit.
+
+    Raises:
+        InputError: The backbone is scaled and yet to start from published weights.
+    """
+    if trial.model.init == "imagenet" and trial.model.width not in (None, 1.0):
+        raise InputError.of(
+            f"expected width 1 with init imagenet, but got {trial.model.width}",
+            where="space.width",
+            cure="Drop width, or set `init: none`.",
+        )
+
+
+def refuse_structure_of_zoo(trial: TrialConfig) -> None:
+    """How backbone and widths go together is known for the models with a short name only.
+
+    Raises:
+        InputError: Names the knobs that a zoo config can't take.
+    """
+    knobs = {"backbone": trial.model.backbone, "width": trial.model.width, "head_width": trial.model.head_width}
+    chosen = [name for name, value in knobs.items() if value is not None]
+    if trial.model.name not in ZOO_FILES and chosen:
+        raise InputError.of(
+            f"expected knobs that the zoo config {trial.model.name} takes, but got {', '.join(chosen)}",
+            where="space",
+            cure="Leave them out, or set paths of its config by `overrides`.",
+        )
 
 
 def walk(part: Any, change: Callable[[Nested], object]) -> None:

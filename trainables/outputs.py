@@ -19,12 +19,13 @@ __all__ = ["coco_results", "instances_of", "probabilities_of"]
 def instances_of(predicted: Mapping[str, Any]) -> ImageInstances:
     """Converts `pred_instances` of one image: boxes, scores, labels and full-size masks.
 
-    Where a model scores masks apart from boxes, the mask's score is the object's confidence.
+    Where a model scores masks apart from boxes, the mask's score is the object's confidence. Mask Scoring R-CNN
+    multiplies by a regressed IoU, which may exceed 1: a confidence is cut to 0..1.
     """
     confidences = predicted["mask_scores"] if "mask_scores" in predicted else predicted["scores"]
     return ImageInstances.of(
         boxes_xyxy=predicted["bboxes"].cpu().numpy(),
-        confidences=confidences.cpu().numpy(),
+        confidences=confidences.clamp(0.0, 1.0).cpu().numpy(),
         classes=predicted["labels"].cpu().numpy(),
         rles=encode_masks(predicted["masks"].cpu().numpy()),
     )
@@ -32,8 +33,9 @@ def instances_of(predicted: Mapping[str, Any]) -> ImageInstances:
 
 def encode_masks(masks_NHW: npt.NDArray[np.bool_]) -> tuple[Rle, ...]:
     """Run-length encodes N masks; one at a time, since a stack of crowded full-size masks is large."""
+    height, width = masks_NHW.shape[1:]
     encoded = (coco_mask.encode(np.asfortranarray(mask_HW, dtype=np.uint8)) for mask_HW in masks_NHW)
-    return tuple(Rle(*entry["size"], counts=entry["counts"].decode("ascii")) for entry in encoded)
+    return tuple(Rle(height, width, entry["counts"].decode("ascii")) for entry in encoded)
 
 
 def coco_results(image_id: int, instances: ImageInstances, category_ids: tuple[int, ...]) -> list[dict[str, Any]]:

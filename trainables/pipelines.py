@@ -59,12 +59,16 @@ def train_pipeline(data: DataDescription, size: InputSize) -> list[Nested]:
 
 
 def test_pipeline(data: DataDescription, size: InputSize) -> list[Nested]:
-    """Returns the pipeline of validation and prediction; truth is read by the evaluator, not by the pipeline."""
+    """Returns the pipeline of validation and prediction.
+
+    Our evaluators read the truth themselves; label maps are loaded (at full size) for the stock IoUMetric.
+    """
     keys = ("img_path", "ori_shape", "img_shape", "scale_factor")
-    pack: Nested = {"type": "PackDetInputs", "meta_keys": ("img_id", *keys)}
-    if data.task == "semantic":
-        pack = {"type": "PackSegInputs", "meta_keys": (*keys, "seg_map_path", "reduce_zero_label")}
-    return [{"type": "LoadImageFromFile"}, resize(size), pack]
+    load, resized = {"type": "LoadImageFromFile"}, resize(size)
+    if data.task == "instance":
+        return [load, resized, {"type": "PackDetInputs", "meta_keys": ("img_id", *keys)}]
+    pack = {"type": "PackSegInputs", "meta_keys": (*keys, "seg_map_path", "reduce_zero_label")}
+    return [load, resized, {"type": "LoadAnnotations"}, pack]
 
 
 def resize(size: InputSize) -> Nested:

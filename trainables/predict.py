@@ -6,12 +6,12 @@ Runs the very pipeline of the trial's `config.py`, so that stock inferencers on 
 from collections.abc import Iterator
 from importlib.metadata import version
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
+from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
 
 from segdata.coco import read_coco
@@ -46,7 +46,7 @@ def predict(request: PredictRequest, connection: Connection) -> None:
             connection.send(("image", {"done": done, "of": len(images)}))
 
 
-def load_model(config: Config, files: TrialFiles) -> torch.nn.Module:
+def load_model(config: Config, files: TrialFiles) -> BaseModel:
     """Builds the model of `config.py` on the best device and loads all of `best.pth`.
 
     Raises:
@@ -56,7 +56,7 @@ def load_model(config: Config, files: TrialFiles) -> torch.nn.Module:
         raise TrialError.of("expected the trial's best weights", where=files.best, cure="Refit or keep more of them.")
     DefaultScope.get_instance(f"predict-{files.directory}", scope_name=config.default_scope)
     with DefaultScope.overwrite_default_scope(config.default_scope):
-        model: torch.nn.Module = MODELS.build(config.model)
+        model: BaseModel = MODELS.build(config.model)
     model.load_state_dict(torch.load(files.best, map_location="cpu", weights_only=True)["state_dict"])
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
@@ -76,11 +76,12 @@ def images_of(request: PredictRequest) -> list[PredictedImage]:
 
 
 def samples(
-    model: torch.nn.Module, config: Config, request: PredictRequest, images: list[PredictedImage]
+    model: BaseModel, config: Config, request: PredictRequest, images: list[PredictedImage]
 ) -> Iterator[tuple[PredictedImage, dict[str, Any]]]:
     """Yields each image with what the model predicts for it, one at a time."""
     with torch.no_grad(), DefaultScope.overwrite_default_scope(config.default_scope):
-        pipeline = Compose(config.test_dataloader.dataset.pipeline)
+        steps = config.test_dataloader.dataset.pipeline
+        pipeline = Compose([step for step in steps if step["type"] != "LoadAnnotations"])
         for image in images:
             loaded = pipeline({"img_path": str(request.role.images / image.file_name), "img_id": image.id})
             yield image, model.test_step(pseudo_collate([loaded]))[0].to_dict()

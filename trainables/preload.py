@@ -1,19 +1,26 @@
 """What the fork server imports before its first child: the heavy packages, once.
 
 Importing this room registers nothing and must not touch CUDA; `fork_server` names it, nothing else imports it.
-Upstream prints remarks on optional packages while it is imported; they would land on the user's terminal.
+Upstream prints remarks on optional packages while it is imported; they would land on the user's terminal. An error
+here would end the server, or be dropped by multiprocessing: it is kept in `FAILURE`, and every child reports it.
 """
 
 import contextlib
 import io
+import traceback
 
-with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-    import mmdet.apis
-    import mmdet.models
-    import mmseg.apis
-    import mmseg.models
+__all__ = ["FAILURE"]
 
-    import trainables.predict
-    import trainables.trial  # noqa: F401
+FAILURE: str | None = None
 
-__all__: list[str] = []
+try:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        import mmdet.apis
+        import mmdet.models  # noqa: F401
+        import mmseg.apis
+        import mmseg.models  # noqa: F401
+
+        import trainables.predict
+        import trainables.trial  # noqa: F401
+except Exception:
+    FAILURE = traceback.format_exc()

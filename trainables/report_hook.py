@@ -1,4 +1,4 @@
-"""What a training process does after each validation: write history and checkpoints, report, wait for the word to go on.
+"""What a training process does after each validation: write history and checkpoints, report, wait for the word.
 
 Order matters for a kill at any point: history first, then `last.pth`; an epoch lost in between is trained again.
 """

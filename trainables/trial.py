@@ -5,6 +5,7 @@ costs no further epoch. `train` is the child's job; nothing here runs in the dri
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
@@ -14,19 +15,19 @@ from typing import Any
 import torch
 from mmdet.utils import register_all_modules as register_mmdet
 from mmengine.config import Config
-from mmengine.logging import print_log
-from mmengine.runner import Runner, load_state_dict
+from mmengine.runner import Runner
 from mmseg.utils import register_all_modules as register_mmseg
 
-from segdata.errors import InputError, TrialError
+from segdata.errors import TrialError
 from trainables.config import build_config, exported_config
 from trainables.evaluators import evaluator_config, register_evaluators
 from trainables.report_hook import ReportHook
-from trainables.requests import TrialRequest
 from trainables.reproducible import ReseedHook, register_worker_seed
+from trainables.requests import TrialRequest
 from trainables.trial_files import EpochScores, TrialFiles
+from trainables.weights import InitialWeightsHook, require_weights
 
-__all__ = ["load_weights", "prepare_process", "train"]
+__all__ = ["prepare_process", "train"]
 
 
 def train(request: TrialRequest, connection: Connection) -> None:
@@ -34,6 +35,8 @@ def train(request: TrialRequest, connection: Connection) -> None:
     prepare_process(request.threads, request.custom_imports, request.folder)
     files = TrialFiles(request.directory)
     config = build_config(request.trial, request.data, seed=request.seed, loader_workers=request.loader_workers)
+    if not files.last.is_file():
+        require_weights(config)
     exported_config(config).dump(files.config)
     runner = build_runner(config, request, files)
 
@@ -43,10 +46,8 @@ def train(request: TrialRequest, connection: Connection) -> None:
 
     runner.register_hook(ReseedHook(request.seed))
     runner.register_hook(ReportHook(files, request.metric, request.mode, report))
-    if files.last.is_file():
-        runner.resume(str(files.last))
-    elif request.trial.model.init not in ("none", "imagenet"):
-        load_weights(runner.model, (request.folder or Path.cwd()) / request.trial.model.init)
+    if not files.last.is_file() and request.trial.model.init not in ("none", "imagenet"):
+        runner.register_hook(InitialWeightsHook((request.folder or Path.cwd()) / request.trial.model.init))
     runner.train()
 
 
@@ -55,13 +56,33 @@ def prepare_process(threads: int, custom_imports: Sequence[str], folder: Path | 
     so that a `metrics.py` or `ensembling.py` of theirs never hides one of ours.
     """
     torch.set_num_threads(threads)
+    start_device()
     register_mmdet(init_default_scope=False)
     register_mmseg(init_default_scope=False)
     register_evaluators()
-    if folder is not None and str(folder) not in sys.path:
-        sys.path.append(str(folder))
+    if folder is not None:
+        sys.path[:] = [*(entry for entry in sys.path if entry not in ("", str(folder))), str(folder)]
     for name in custom_imports:
         importlib.import_module(name)
+
+
+def start_device() -> None:
+    """Starts CUDA where this process sees a GPU, so that a trial never falls back to the CPU unseen.
+
+    Raises:
+        TrialError: There is a GPU, but CUDA does not start.
+    """
+    has_driver = Path("/proc/driver/nvidia/gpus").is_dir() and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")
+    if not torch.cuda.device_count() and (torch.version.cuda or not has_driver):
+        return
+    try:
+        torch.zeros(1, device="cuda")
+    except (RuntimeError, AssertionError) as error:
+        raise TrialError.of(
+            f"expected CUDA to start, since a GPU is visible, but got: {str(error).splitlines()[0]}",
+            where="training process",
+            cure="Run `segsweep doctor`, or hide the GPUs with CUDA_VISIBLE_DEVICES= to train on the CPU.",
+        ) from error
 
 
 def build_runner(config: dict[str, Any], request: TrialRequest, files: TrialFiles) -> Runner:
@@ -72,29 +93,8 @@ def build_runner(config: dict[str, Any], request: TrialRequest, files: TrialFile
     live["train_dataloader"] = live["train_dataloader"] | {"worker_init_fn": {"type": register_worker_seed()}}
     live["default_hooks"] = {"checkpoint": None, "logger": {"type": "LoggerHook", "interval": 10}}
     live["visualizer"] = {"type": "Visualizer", "vis_backends": None}
+    if files.last.is_file():  # by config, since `train` initialises the model after an early `Runner.resume`
+        live |= {"load_from": str(files.last), "resume": True}
     live["work_dir"] = str(files.directory / "mmengine")
     live["experiment_name"] = f"{files.directory.parent.parent.name}-{files.directory.name}"
     return Runner.from_cfg(Config(live))
-
-
-def load_weights(model: torch.nn.Module, path: Path) -> None:
-    """Loads the weights that fit from a file that the user gave; never unpickles code.
-
-    Raises:
-        InputError: The file holds more than weights, or none that fit.
-    """
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError.of(
-            f"expected a checkpoint of plain weights, but loading it safely failed ({str(error).splitlines()[0]})",
-            where=path,
-            cure="Save it again as torch.save({'state_dict': model.state_dict()}, ...).",
-        ) from error
-    weights = loaded.get("state_dict", loaded)
-    own = model.state_dict()
-    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
-    if not fitting:
-        raise TrialError(f"{path}: expected weights of this model, but none of {len(weights)} tensors fits it")
-    load_state_dict(model, fitting, strict=False)
-    print_log(f"init: {len(fitting)} of {len(own)} tensors loaded from {path}", logger="current")

@@ -31,6 +31,10 @@ def scale_backbone(model: Nested, factor: float | None) -> None:
     else:
         before = backbone.get("base_channels", 64)
         backbone["base_channels"] = scaled(before, factor)
+        if backbone["type"] == "ResNetV1c":  # MMSegmentation's stem has a width of its own
+            backbone["stem_channels"] = scaled(backbone.get("stem_channels", 64), factor)
+        if "base_width" in backbone:  # ResNeXt: channels of one group, whatever `base_channels` is
+            backbone["base_width"] = max(1, round(backbone["base_width"] * factor))
     exact = (backbone.get("embed_dims") or backbone.get("base_channels")) / before
     if "neck" in model:
         model["neck"]["in_channels"] = [int(count * exact) for count in model["neck"]["in_channels"]]

@@ -25,15 +25,14 @@ def best(
 
     Example: segsweep best nuclei-search --top 5
     """
-    from segsweep.driver import study_of
     from segsweep.leaderboard import rank
     from segsweep.run_folder import find_run
     from segsweep.search import trial_records
 
     folder = find_run(name, storage)
-    loaded = folder.load()
-    ranked = rank(trial_records(study_of(loaded)), loaded.config.mode)
-    print_ranking(ranked[:top], loaded.config.metric, folder, as_json)
+    config = folder.config()
+    ranked = rank(trial_records(folder.study()), config.mode)
+    print_ranking(ranked[:top], config.metric, folder, as_json)
 
 
 def print_ranking(ranked: Sequence["TrialRecord"], metric: str, folder: "RunFolder", as_json: bool) -> None:
@@ -43,7 +42,9 @@ def print_ranking(ranked: Sequence["TrialRecord"], metric: str, folder: "RunFold
     if as_json:
         typer.echo(json.dumps(as_rows(ranked, metric, folder.trials), indent=2))
         return
-    console = Console(highlight=False)
-    console.print(leaderboard_table(ranked, metric, f"{folder.path.name}: best trials"))
-    if ranked:
-        console.print(f"best weights: {folder.trial(ranked[0].number).best}", soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    if not ranked:
+        console.print(f"{folder.path.name}: no trial has a score yet")
+        return
+    Console(highlight=False, markup=False).print(leaderboard_table(ranked, metric, f"{folder.path.name}: best trials"))
+    console.print(f"best weights: {folder.trial(ranked[0].number).best}")

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from segsweep.ensemble import EnsembleResult
+    from segsweep.ensemble import EnsembleResult, ScoreRow
 
 __all__ = ["ensemble", "ensemble_table"]
 
@@ -39,17 +39,30 @@ def ensemble(
     sweep = find_run(name, storage).load()
     config = sweep.config
     methods = tuple(method) if method else config.ensemble_methods()
-    console = Console(stderr=as_json, highlight=False)
+    console = Console(stderr=as_json, highlight=False, markup=False)
     threads = os.cpu_count() or 1
     result = build_ensembles(sweep, top or config.ensemble.top, methods, on, threads, console)
     if as_json:
         typer.echo(json.dumps(as_values(result), indent=2))
         return
     console.print(ensemble_table(result, config.task))
+    for row in result.ensembles:
+        if row.tuned is not None:
+            console.print(settings_line(row, result))
     seen = " (the search saw these images: optimistic)" if result.role in ("train", "val") else ""
     verdict = "better than" if result.gain > 0 else "no better than" if result.gain == 0 else "worse than"
     console.print(f"the ensemble is {verdict} its best member by {abs(result.gain):.4f} on {result.role}{seen}")
     console.print(f"predictions and ensemble file: {result.folder}", soft_wrap=True)
+
+
+def settings_line(row: "ScoreRow", result: "EnsembleResult") -> str:
+    """Says which fusion settings were chosen, where, and what they gained there."""
+    assert row.tuned is not None
+    settings, tuned = row.tuned.settings, row.tuned
+    return (
+        f"{row.name}: IoU {settings.iou_threshold:g}, mask threshold {settings.mask_threshold:g}, chosen on "
+        f"{result.tuning_role} ({result.metric} {tuned.score:.4f}; with the defaults {tuned.default_score:.4f})"
+    )
 
 
 def ensemble_table(result: "EnsembleResult", task: str) -> Table:

@@ -1,16 +1,24 @@
 """`segsweep check`, `run` and `resume`: from a sweep file to trials."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from segsweep.driver import SweepResult
+    from segsweep.sweep_file import Sweep
 
 __all__ = ["check", "resume", "run"]
 
 Address = Annotated[str | None, typer.Option(help="Ray cluster to run on (`auto` on its head node); none = here.")]
 Storage = Annotated[Path, typer.Option(help="Folder that holds the sweeps' folders.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
 
 
 def check(sweep: Annotated[Path, typer.Argument(help="The sweep file.")]) -> None:
@@ -29,7 +37,7 @@ def check(sweep: Annotated[Path, typer.Argument(help="The sweep file.")]) -> Non
     check_configs(loaded.space, roles.describe(RunFolder(loaded.path).data), loaded.folder)
     counts = ", ".join(f"{name} {len(role.names)}" for name, role in roles.roles.items())
     size = loaded.space.size()
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     console.print(f"{sweep}: fine. Images: {counts}.")
     console.print(
         f"space: {len(loaded.space.parameters)} parameters"
@@ -47,11 +55,16 @@ def run(
 
     Example: segsweep run nuclei.yaml
     """
-    from segsweep.driver import start
     from segsweep.sweep_file import load_sweep
 
     loaded = load_sweep(sweep)
-    show_result(loaded, start(loaded, progress_console(as_json), address), as_json)
+    with resume_hint(loaded.path):
+        console = progress_console(as_json)
+        console.print(f"starting {loaded.config.name}: loading Ray and MLflow", highlight=False)
+        from segsweep.driver import start
+
+        result = start(loaded, console, address)
+    show_result(loaded, result, as_json)
 
 
 def resume(
@@ -64,33 +77,61 @@ def resume(
 
     Example: segsweep resume nuclei-search
     """
-    from segsweep.driver import launch
     from segsweep.run_folder import find_run
 
     loaded = find_run(name, storage).load()
-    show_result(loaded, launch(loaded, progress_console(as_json), address), as_json)
+    with resume_hint(loaded.path):
+        console = progress_console(as_json)
+        console.print(f"resuming {loaded.config.name}: loading Ray and MLflow", highlight=False)
+        from segsweep.driver import resume as go_on
+
+        result = go_on(loaded, console, address)
+    show_result(loaded, result, as_json)
 
 
 def progress_console(as_json: bool) -> Console:
     """Progress goes to standard error when standard output carries JSON."""
-    return Console(stderr=as_json)
+    return Console(stderr=as_json, markup=False)
 
 
-def show_result(loaded, result, as_json: bool) -> None:  # type: ignore[no-untyped-def]
+@contextmanager
+def resume_hint(folder: Path) -> Iterator[None]:
+    """Says how to go on after a Ctrl-C that came before or after the trials."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        begun = (folder / "sweep.yaml").is_file()
+        say_interrupted(folder if begun else None)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def say_interrupted(folder: Path | None) -> None:
+    """Tells the user what a Ctrl-C left."""
+    left = "nothing was started" if folder is None else f"go on with: segsweep resume {folder}"
+    Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"interrupted; {left}")
+
+
+def show_result(loaded: "Sweep", result: "SweepResult", as_json: bool) -> None:
     """Prints the leaderboard and the next command; exit code 1 if nothing has a score, 130 if interrupted."""
     from segsweep.cli.best import print_ranking
     from segsweep.leaderboard import rank
     from segsweep.run_folder import RunFolder
 
-    config = loaded.config
+    config, folder = loaded.config, RunFolder(loaded.path)
     ranked = rank(result.records, config.mode)
-    print_ranking(ranked[:10], config.metric, RunFolder(loaded.path), as_json)
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    if not result.finished:
-        console.print(f"not finished; go on with: segsweep resume {loaded.path}")
-        raise typer.Exit(130)
+    print_ranking(ranked[:10], config.metric, folder, as_json)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    if result.end == "interrupted":
+        say_interrupted(folder.path)
+        raise typer.Exit(INTERRUPTED)
+    if result.end == "out-of-time":
+        ended = sum(record.ended for record in result.records)
+        console.print(
+            f"the {config.budget.hours:g} h of the budget are over after {ended} of {config.budget.trials} trials; "
+            f"for as long again: segsweep resume {folder.path}"
+        )
     if not ranked:
-        console.print(f"no trial has a score; see the reasons in {RunFolder(loaded.path).trials}/*/train.log")
+        console.print(f"no trial has a score; see the reasons in {folder.trials}/*/train.log")
         raise typer.Exit(1)
-    if not as_json:
-        console.print(f"next: segsweep ensemble {loaded.path} --top {min(3, len(ranked))}")
+    if not as_json and len(ranked) > 1:
+        console.print(f"next: segsweep ensemble {folder.path} --top {min(3, len(ranked))}")

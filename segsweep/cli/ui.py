@@ -22,6 +22,10 @@ def ui(
     from segsweep.run_folder import find_run
     from segtrack.store import resolve_uri
 
-    uri = resolve_uri("sqlite:///mlflow.db", Path.cwd()) if sweep is None else find_run(sweep, storage).load().tracking_uri
+    if sweep is None:
+        uri = resolve_uri("sqlite:///mlflow.db", Path.cwd())
+    else:
+        folder = find_run(sweep, storage)
+        uri = resolve_uri(folder.config().tracking.uri, Path(folder.read_origin().folder))
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
     os.execv(sys.executable, [*command, "--port", str(port)])

@@ -1,16 +1,8 @@
-"""How the next trial is chosen: the Optuna study that is the truth of a sweep, its sampler, scheduler and searcher."""
+"""How the next trial is chosen: the Optuna study that is the truth of a sweep, its sampler, scheduler and searcher.
 
-from segsweep.search.schedulers import build_scheduler
-from segsweep.search.searcher import StudySearcher, SweepObserver, enqueue_baseline
-from segsweep.search.study import Study, TrialRecord, open_study, trial_records
+The rooms `searcher` and `schedulers` import ray; reading a study does not.
+"""
 
-__all__ = [
-    "Study",
-    "StudySearcher",
-    "SweepObserver",
-    "TrialRecord",
-    "build_scheduler",
-    "enqueue_baseline",
-    "open_study",
-    "trial_records",
-]
+from segsweep.search.study import Study, TrialRecord, mend_journal, open_study, trial_records
+
+__all__ = ["Study", "TrialRecord", "mend_journal", "open_study", "trial_records"]

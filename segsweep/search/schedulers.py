@@ -4,6 +4,7 @@ Tune keeps rungs in memory only; replaying the study's intermediate scores throu
 """
 
 from types import SimpleNamespace
+from typing import Any
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
@@ -12,9 +13,7 @@ from segsweep.search.study import Mode, TrialRecord
 __all__ = ["build_scheduler", "replay", "replay_as"]
 
 
-def build_scheduler(
-    asha: tuple[int, float] | None, metric: str, mode: Mode, longest_epochs: int
-) -> TrialScheduler:
+def build_scheduler(asha: tuple[int, float] | None, metric: str, mode: Mode, longest_epochs: int) -> TrialScheduler:
     """Returns ASHA on `epoch`, or first-in-first-out without stopping.
 
     Args:
@@ -24,7 +23,7 @@ def build_scheduler(
         longest_epochs: The largest plan in the space; the last rung lies at or below it.
     """
     if asha is None:
-        return FIFOScheduler()
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
     grace_epochs, reduction_factor = asha
     return AsyncHyperBandScheduler(
         time_attr="epoch",
@@ -46,7 +45,8 @@ def replay_as(scheduler: TrialScheduler, metric: str, record: TrialRecord, tune_
     """Puts a trial's scores into the rungs under the id that Tune knows it by; decisions of the past are not redone."""
     if not isinstance(scheduler, AsyncHyperBandScheduler) or not record.scores:
         return
-    trial = SimpleNamespace(trial_id=tune_id)
-    scheduler.on_trial_add(None, trial)
+    trial: Any = SimpleNamespace(trial_id=tune_id)
+    controller: Any = None  # ASHA asks neither of the two for more
+    scheduler.on_trial_add(controller, trial)
     for epoch, score in sorted(record.scores.items()):
-        scheduler.on_trial_result(None, trial, {"epoch": epoch, metric: score})
+        scheduler.on_trial_result(controller, trial, {"epoch": epoch, metric: score})

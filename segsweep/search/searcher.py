@@ -9,11 +9,10 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import optuna
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
@@ -25,7 +24,7 @@ from segsweep.search.schedulers import replay_as
 from segsweep.search.study import Mode, Outcome, TrialRecord, live_trial, trial_record, trial_records
 from trainables.trial_files import TrialFiles
 
-__all__ = ["StudySearcher", "SweepObserver", "enqueue_baseline"]
+__all__ = ["StudySearcher", "SweepObserver", "discard_incomplete", "enqueue_baseline"]
 
 REJECTED_IN_A_ROW = 1000
 
@@ -64,8 +63,13 @@ class StudySearcher(Searcher):
         self.files_of, self.scheduler, self.observers = files_of, scheduler, observers
         self.deadline_unix_s = deadline_unix_s
         self.numbers: dict[str, int] = {}
+        discard_incomplete(study)
         self.unfinished = deque(record for record in trial_records(study) if not record.ended)
-        fail_incomplete(study)
+
+    @property
+    def left(self) -> int:
+        """How many trials are to be run: unfinished ones, and new ones up to the budget."""
+        return len(self.unfinished) + max(0, self.budget - len(trial_records(self.study)))
 
     def suggest(self, trial_id: str) -> Any:
         """Returns the next trial's `number` and `trial`, or FINISHED."""
@@ -129,7 +133,7 @@ class StudySearcher(Searcher):
         known = self.files_of(number).read_outcome()
         record = self._record(number)
         if error:
-            return "failed", "the worker process died more often than max_failures allows"
+            return "failed", "its worker failed more often than max_failures allows; see error.txt in the folder tune/"
         if known is not None and known.kind == "crashed":
             return "crashed", known.reason
         if known is not None and known.kind == "killed":
@@ -194,13 +198,21 @@ def suggest_value(trial: Trial, parameter: Parameter) -> Scalar:
     if isinstance(domain, Int):
         return trial.suggest_int(parameter.id, domain.low, domain.high, log=domain.log, step=domain.step or 1)
     assert isinstance(domain, Choice)
-    value: Scalar = trial.suggest_categorical(parameter.id, list(domain.values))
+    value = trial.suggest_categorical(parameter.id, list(domain.values))
+    assert value is not None  # a choice holds scalars
     return value
 
 
 def enqueue_baseline(study: optuna.Study, space: Space, fitted: Mapping[str, Scalar] | None = None) -> None:
-    """Puts the untuned baseline first; a study that already has trials is left as it is."""
-    if study.get_trials(deepcopy=False):
+    """Puts the untuned baseline first, unless the study has it already.
+
+    Args:
+        study: New, or that of a sweep which goes on.
+        space: What is searched.
+        fitted: Values of knobs that fit the data set, to stand in for the stock ones.
+    """
+    discard_incomplete(study)
+    if any(is_baseline(trial) for trial in study.get_trials(deepcopy=False)):
         return
     sample = space.baseline(fitted)
     values = sample | dict(space.fixed)
@@ -208,7 +220,12 @@ def enqueue_baseline(study: optuna.Study, space: Space, fitted: Mapping[str, Sca
     study.enqueue_trial(params, user_attrs={"origin": "baseline"})
 
 
-def fail_incomplete(study: optuna.Study) -> None:
+def is_baseline(trial: FrozenTrial) -> bool:
+    """Tells the baseline, waiting or further on, from a try at it that a kill cut short."""
+    return trial.user_attrs.get("origin") == "baseline" and trial.user_attrs.get("outcome") != "rejected"
+
+
+def discard_incomplete(study: optuna.Study) -> None:
     """Ends trials that a killed driver had asked for but not yet written down whole; they never ran."""
     for trial in study.get_trials(deepcopy=False):
         if trial.state == TrialState.RUNNING and "config" not in trial.user_attrs:

@@ -5,6 +5,7 @@ has ended `outcome` and `reason`. Imports optuna; only this folder does.
 """
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,23 @@ import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from segdata.errors import InputError
 
-__all__ = ["SAMPLERS", "Mode", "Outcome", "Study", "TrialRecord", "live_trial", "open_study", "trial_record", "trial_records"]
+__all__ = [
+    "SAMPLERS",
+    "Mode",
+    "Outcome",
+    "Study",
+    "TrialRecord",
+    "live_trial",
+    "mend_journal",
+    "open_study",
+    "trial_record",
+    "trial_records",
+]
 
 Study = optuna.Study
 Mode = Literal["max", "min"]
@@ -57,14 +70,27 @@ def open_study(journal: Path, mode: Mode, sampler: str, seed: int) -> Study:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal.parent.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(journal))),
-        study_name=STUDY_NAME,
-        direction={"max": "maximize", "min": "minimize"}[mode],
-        load_if_exists=True,
-    )
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    try:
+        study = optuna.load_study(study_name=STUDY_NAME, storage=storage)  # writes nothing: a reader needs no lock
+    except KeyError:
+        direction = StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE
+        study = optuna.create_study(study_name=STUDY_NAME, storage=storage, direction=direction)
     study.sampler = build_sampler(sampler, seed + len(study.get_trials(deepcopy=False)))
     return study
+
+
+def mend_journal(journal: Path) -> None:
+    """Removes what a writer that was killed may have left: its lock, which would hold us up for 30 s, and half a line.
+
+    Only whoever knows that nobody else writes may call this.
+    """
+    for leftover in journal.parent.glob(f"{journal.name}.lock*"):
+        leftover.unlink(missing_ok=True)
+    if journal.is_file():
+        whole = journal.read_bytes().rfind(b"\n") + 1
+        if whole < journal.stat().st_size:
+            os.truncate(journal, whole)
 
 
 def build_sampler(name: str, seed: int) -> BaseSampler:
@@ -101,7 +127,7 @@ def trial_record(study: Study, number: int) -> TrialRecord:
 
 def record_of(study: Study, trial: FrozenTrial) -> TrialRecord | None:
     """Returns one trial's record; None while it waits in the queue or was killed before it was complete on disk."""
-    maximize = study.direction == optuna.study.StudyDirection.MAXIMIZE
+    maximize = study.direction == StudyDirection.MAXIMIZE
     if trial.state == TrialState.WAITING or "config" not in trial.user_attrs:
         return None
     scores = {epoch: score for epoch, score in trial.intermediate_values.items() if not math.isnan(score)}

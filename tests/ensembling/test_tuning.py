@@ -1,7 +1,5 @@
 """Fusion settings are chosen by score on labelled images, and the defaults stay unless something is better."""
 
-import math
-
 import numpy as np
 import pytest
 
@@ -64,9 +62,3 @@ def test_masks_that_most_members_cut_short_need_a_lower_threshold(tmp_path):
     assert found.settings.mask_threshold == pytest.approx(0.3)  # one vote of three
     assert found.score == 1.0
     assert found.default_score < 1.0
-
-
-def test_a_vote_has_nothing_to_tune(tmp_path):
-    found = tune_settings([], truth_of(square(0, 0, 8)), method="soft-vote", weights=None, metric="mIoU")
-    assert found.settings == FusionSettings()
-    assert math.isnan(found.score)

@@ -1,0 +1,165 @@
+"""What a sweep leaves in a real MLflow store on sqlite, and that writing it again changes nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from segdata.errors import InputError
+from segtrack.recorder import SweepRecorder, TrackingLostError, entry_name
+
+TAGS = {"segsweep.fingerprint": "f00d"}
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One store for all tests here: creating one takes seconds. Each test has a project of its own."""
+    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+
+
+class Project:
+    """One test's experiment, and what is in it."""
+
+    def __init__(self, uri: str, name: str) -> None:
+        self.uri, self.name = uri, name
+        self.client = MlflowClient(tracking_uri=uri)
+
+    def recorder(self, sweep_id: str = "1") -> SweepRecorder:
+        return SweepRecorder(self.uri, self.name, "nuclei", sweep_id, TAGS)
+
+    def runs(self, kind: str) -> list[Run]:
+        experiment = self.client.get_experiment_by_name(self.name)
+        assert experiment is not None
+        return list(self.client.search_runs([experiment.experiment_id], f"tags.`segsweep.kind` = '{kind}'"))
+
+    def history(self, run: Run, metric: str) -> list[tuple[int, float]]:
+        return [(entry.step, entry.value) for entry in self.client.get_metric_history(run.info.run_id, metric)]
+
+
+@pytest.fixture
+def project(uri: str, request: pytest.FixtureRequest) -> Iterator[Project]:
+    yield Project(uri, entry_name(request.node.name))
+
+
+def test_a_sweep_is_a_run_and_its_trials_are_children(project: Project, tmp_path: Path) -> None:
+    config, weights = tmp_path / "config.py", tmp_path / "best.pth"
+    config.write_text("model = {}"), weights.write_text("weights")
+    recorder = project.recorder()
+    recorder.start_sweep()
+    recorder.start_trial(0, {"lr": 0.01, "model": "mask-rcnn"}, {"segsweep.origin": "baseline"})
+    recorder.record_epoch(0, 1, {"segm_mAP": 0.25, "segm_mAP_s": float("nan")})
+    recorder.record_epoch(0, 2, {"segm_mAP": 0.5})
+    recorder.end_trial(0, "FINISHED", {"segsweep.outcome": "completed"}, [config, weights, tmp_path / "missing"])
+    recorder.end_sweep("FINISHED", {"best_segm_mAP": 0.5, "trials": 1.0})
+
+    (sweep,), (trial,) = project.runs("sweep"), project.runs("trial")
+    assert (sweep.info.run_name, sweep.info.status, trial.info.run_name) == ("nuclei", "FINISHED", "trial 0000")
+    assert sweep.data.tags["segsweep.fingerprint"] == "f00d"
+    assert sweep.data.metrics == {"best_segm_mAP": 0.5, "trials": 1.0}
+    assert trial.data.tags["mlflow.parentRunId"] == sweep.info.run_id
+    assert trial.data.params == {"lr": "0.01", "model": "mask-rcnn"}
+    assert project.history(trial, "segm_mAP") == [(1, 0.25), (2, 0.5)]
+    assert "segm_mAP_s" not in trial.data.metrics  # an absent class is not zero
+    assert trial.data.tags["segsweep.outcome"] == "completed"
+    names = [entry.path for entry in project.client.list_artifacts(trial.info.run_id)]
+    assert names == ["best.pth", "config.py"]
+
+
+def test_a_second_launch_goes_on_with_the_same_runs(project: Project) -> None:
+    for launch in range(2):
+        recorder = project.recorder()
+        recorder.start_sweep()
+        recorder.start_trial(3, {"lr": 0.01}, {})
+        for epoch in range(1, launch + 3):
+            recorder.record_epoch(3, epoch, {"segm_mAP": epoch / 10})
+    (_sweep,), (trial,) = project.runs("sweep"), project.runs("trial")
+    assert trial.info.status == "RUNNING"
+    assert project.history(trial, "segm_mAP") == [(1, 0.1), (2, 0.2), (3, 0.3)]
+
+
+def test_a_trial_that_ended_keeps_its_end(project: Project) -> None:
+    recorder = project.recorder()
+    recorder.start_trial(0, {}, {})
+    recorder.end_trial(0, "FAILED", {"segsweep.outcome": "crashed"})
+    first = project.runs("trial")[0]
+    again = project.recorder()
+    again.start_trial(0, {}, {})
+    again.end_trial(0, "FINISHED", {"segsweep.outcome": "completed"})
+    (second,) = project.runs("trial")
+    assert second.info.status == "FAILED" and second.data.tags["segsweep.outcome"] == "crashed"
+    assert second.info.end_time == first.info.end_time
+
+
+def test_another_sweep_of_the_same_name_has_runs_of_its_own(project: Project) -> None:
+    for sweep_id in "12":
+        recorder = project.recorder(sweep_id)
+        recorder.start_sweep()
+        recorder.start_trial(0, {"lr": sweep_id}, {})
+        recorder.record_epoch(0, 1, {"segm_mAP": 0.1})
+    assert len(project.runs("sweep")) == 2
+    assert sorted(trial.data.params["lr"] for trial in project.runs("trial")) == ["1", "2"]
+
+
+def test_a_trial_whose_start_was_cut_short_gets_its_parameters_later(project: Project) -> None:
+    recorder = project.recorder()
+    recorder._create("trial 0000", "trial", {"segsweep.trial": "0", "mlflow.parentRunId": recorder.parent})
+    again = project.recorder()
+    again.start_trial(0, {"lr": 0.5}, {})
+    (trial,) = project.runs("trial")
+    assert trial.data.params == {"lr": "0.5"}
+
+
+def test_names_that_mlflow_forbids_are_written(project: Project) -> None:
+    recorder = project.recorder()
+    recorder.start_trial(0, {"model.roi_head.bbox_head[*].loss": 1, "model.x[type=A]": 2}, {})
+    scores = {"segm_mAP/bag (new)": 0.5, "segm_mAP/../tin": 0.25, "IoU//a&b": 0.75, "IoU/Tüte": 1.0}
+    recorder.record_epoch(0, 1, scores)
+    (trial,) = project.runs("trial")
+    assert trial.data.params == {"model.roi_head.bbox_head___.loss": "1", "model.x_type_A_": "2"}
+    assert trial.data.metrics == {
+        "segm_mAP/bag _new_": 0.5,
+        "segm_mAP/tin": 0.25,
+        "IoU/a_b": 0.75,
+        "IoU/Tüte": 1.0,
+        "epoch": 1.0,
+    }
+
+
+def test_more_classes_than_a_batch_holds_are_written(project: Project) -> None:
+    recorder = project.recorder()
+    recorder.start_trial(0, {f"knob_{index}": index for index in range(120)}, {})
+    recorder.record_epoch(0, 1, {f"segm_mAP/class {index}": 0.5 for index in range(1300)})
+    (trial,) = project.runs("trial")
+    assert len(trial.data.metrics) == 1301 and len(trial.data.params) == 120
+
+
+def test_an_ensemble_is_a_child_of_the_sweep(project: Project) -> None:
+    recorder = project.recorder()
+    recorder.record_ensemble("ensemble wbf of 3", {"method": "wbf"}, {"segm_mAP": 0.5}, [])
+    (sweep,), (ensemble,) = project.runs("sweep"), project.runs("ensemble")
+    assert ensemble.data.tags["mlflow.parentRunId"] == sweep.info.run_id
+    assert (ensemble.info.status, ensemble.data.metrics) == ("FINISHED", {"segm_mAP": 0.5})
+
+
+def test_a_store_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("this is no database, but a text that is long enough to look at")
+    with pytest.raises(InputError, match=r"tracking.uri sqlite:///.*mlflow.db: expected an MLflow store that answers"):
+        SweepRecorder(f"sqlite:///{tmp_path}/mlflow.db", "p", "s", "1", {})
+
+
+def test_what_the_store_does_not_take_is_lost_tracking_and_no_crash(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    recorder = project.recorder()
+    recorder.start_trial(0, {}, {})
+
+    def full(*arguments: Any, **settings: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(recorder.client, "log_artifact", full)
+    (tmp_path / "config.py").write_text("")
+    with pytest.raises(TrackingLostError, match="No space left on device"):
+        recorder.end_trial(0, "FINISHED", {}, [tmp_path / "config.py"])

@@ -1,0 +1,146 @@
+"""Tiny data, tiny trials, and running one in a child of the fork server."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search_spaces.trial_config import (
+    InputChoice,
+    ModelChoice,
+    OptimizationChoice,
+    ScheduleChoice,
+    ThresholdChoice,
+    TrialConfig,
+)
+from segdata.coco import read_coco, write_coco
+from segdata.labelmaps import read_labels
+from segdata.statistics import object_statistics, pixel_statistics
+from segdata.synthetic import synthesize
+from trainables.description import DataDescription, RoleFiles
+from trainables.fork_server import Child, Ended, start_child
+from trainables.requests import TrialRequest
+from trainables.trial_files import TrialFiles
+
+TRAIN_IMAGES, VAL_IMAGES, SIZE_PX = 8, 3, 64
+INSTANCE_MODELS = ("mask-rcnn", "cascade-mask-rcnn", "ms-rcnn")
+
+Messages = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def particles(tmp_path_factory: pytest.TempPathFactory) -> DataDescription:
+    """Instance data: 8 images to train on and 3 to validate."""
+    folder = synthesize(
+        "particles", tmp_path_factory.mktemp("data") / "particles", TRAIN_IMAGES + VAL_IMAGES, SIZE_PX, 7
+    )
+    whole = read_coco(folder / "annotations.json")
+    names = sorted(image.file_name for image in whole.images)
+    parts = {"train": whole.subset(names[:TRAIN_IMAGES]), "val": whole.subset(names[TRAIN_IMAGES:])}
+    for role, part in parts.items():
+        write_coco(part, folder / f"{role}.json")
+    files = {role: RoleFiles(folder / "images", annotations=folder / f"{role}.json") for role in parts}
+    statistics = object_statistics(parts["train"])
+    return DataDescription("instance", whole.class_names, files["train"], files["val"], statistics, "0" * 16)
+
+
+@pytest.fixture(scope="session")
+def litter(tmp_path_factory: pytest.TempPathFactory) -> DataDescription:
+    """Semantic data: 8 images to train on and 3 to validate."""
+    folder = synthesize("litter", tmp_path_factory.mktemp("data") / "litter", TRAIN_IMAGES + VAL_IMAGES, SIZE_PX, 7)
+    whole = read_labels(folder / "images", folder / "labels")
+    names = [image.name for image in whole.images]
+    parts = {"train": names[:TRAIN_IMAGES], "val": names[TRAIN_IMAGES:]}
+    for role, part in parts.items():
+        (folder / f"{role}.txt").write_text("".join(f"{Path(name).stem}\n" for name in part))
+    files = {
+        role: RoleFiles(folder / "images", labels=folder / "labels", stems=folder / f"{role}.txt", suffix=".png")
+        for role in parts
+    }
+    statistics = pixel_statistics(whole.subset(parts["train"]))
+    return DataDescription("semantic", whole.classes, files["train"], files["val"], statistics, "1" * 16)
+
+
+@pytest.fixture(scope="session")
+def tiny_trial() -> Callable[..., TrialConfig]:
+    """Returns a maker of trials small enough for one CPU thread: `tiny_trial("mask-rcnn", epochs=2)`."""
+
+    def make(model: str, *, epochs: int = 2, init: str = "none") -> TrialConfig:
+        backbone = "mit-b0" if model == "segformer" else "r18"
+        width = None if model == "segformer" else 0.25
+        thresholds = ThresholdChoice(rois_per_image=16) if model in INSTANCE_MODELS else ThresholdChoice()
+        return TrialConfig(
+            ModelChoice(model, backbone, init=init, width=width, head_width=0.125),
+            InputChoice(crop_size=64),
+            OptimizationChoice("adamw", 2e-3, batch_size=4),
+            ScheduleChoice(epochs),
+            thresholds=thresholds,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def request_of() -> Callable[..., TrialRequest]:
+    """Returns a maker of requests: `request_of(trial, data, directory, loader_workers=2)`."""
+
+    def make(trial: TrialConfig, data: DataDescription, directory: Path, **others: Any) -> TrialRequest:
+        metric = "segm_mAP" if data.task == "instance" else "mIoU"
+        return TrialRequest(trial, data, directory, metric, "max", seed=7, **others)
+
+    return make
+
+
+def read_to_end(child: Child, timeout_s: float = 120.0) -> tuple[Messages, Ended]:
+    """Reads a child's messages, telling it each time to go on, until it has ended."""
+    messages: Messages = []
+    try:
+        while not isinstance(message := child.receive(timeout_s), Ended):
+            assert message is not None, f"no word from the child in {timeout_s} s:\n{child.log.read_text()}"
+            messages.append(message[1])
+            child.answer("go on")
+    finally:
+        child.stop()
+    return messages, message
+
+
+def run_to_end(request: TrialRequest) -> Messages:
+    """Trains a request to its end and returns its reports."""
+    log = request.directory / "train.log"
+    messages, ended = read_to_end(start_child("trainables.trial:train", request, log))
+    assert ended == Ended("done"), f"{ended.reason}\n{log.read_text()[-3000:]}"
+    return messages
+
+
+@pytest.fixture(scope="session")
+def follow() -> Callable[..., tuple[Messages, Ended]]:
+    """Returns a function that reads a child to its end and gives its messages and how it ended."""
+    return read_to_end
+
+
+@pytest.fixture(scope="session")
+def train() -> Callable[[TrialRequest], Messages]:
+    """Returns a function that trains a request to its end and gives its reports."""
+    return run_to_end
+
+
+@pytest.fixture(scope="session")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory,
+    particles: DataDescription,
+    litter: DataDescription,
+    tiny_trial: Callable[..., TrialConfig],
+    request_of: Callable[..., TrialRequest],
+) -> Callable[[str], tuple[TrialFiles, Messages]]:
+    """Returns a function that trains a model for two epochs, once a session, and gives its files and reports."""
+    known: dict[str, tuple[TrialFiles, Messages]] = {}
+
+    def get(model: str) -> tuple[TrialFiles, Messages]:
+        if model not in known:
+            data = particles if model in INSTANCE_MODELS else litter
+            request = request_of(tiny_trial(model), data, tmp_path_factory.mktemp("trials") / model)
+            known[model] = TrialFiles(request.directory), run_to_end(request)
+        return known[model]
+
+    return get
