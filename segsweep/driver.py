@@ -7,7 +7,7 @@ folder. Imports ray and mlflow; the heavy packages stay in the trials' processes
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from segsweep.progress import ProgressObserver
 from segsweep.ray_session import ray_session
 from segsweep.resources import TrialResources, cluster_nodes, this_machine, trial_resources
 from segsweep.run_folder import Origin, RunFolder
-from segsweep.search.searcher import StudySearcher, enqueue_baseline
+from segsweep.search.searcher import StudySearcher, SweepObserver, enqueue_baseline
 from segsweep.search.study import Study, TrialRecord, trial_records
 from segsweep.sweep_file import Sweep
 from segsweep.tracking import TrackingObserver
@@ -211,23 +211,40 @@ def run_trials(
     tracking.write(recorder.start_sweep, "the start of the sweep")
     tracking.synchronize(before)
     deadline_unix_s = None if config.budget.hours is None else time.time() + 3600 * config.budget.hours
+    context = trial_context(sweep, checked.data, resources, deadline_unix_s)
     with ProgressObserver(console, config.metric, config.mode, config.budget.trials, before) as progress:
-        searcher = StudySearcher(
-            study,
-            sweep.space,
-            metric=config.metric,
-            mode=config.mode,
-            budget=config.budget.trials,
-            files_of=folder.trial,
-            scheduler=scheduler_of(sweep, before),
-            observers=[tracking, keeper, progress],
-            deadline_unix_s=deadline_unix_s,
-        )
-        fit(searcher, trial_context(sweep, checked.data, resources, deadline_unix_s), resources, folder)
+        observers: tuple[SweepObserver, ...] = (tracking, keeper, progress)
+        for attempt in range(config.max_failures + 1):
+            searcher = searcher_of(sweep, folder, study, observers, deadline_unix_s)
+            last = attempt == config.max_failures
+            if not searcher.left or fit(searcher, context, resources, folder, last_attempt=last):
+                break
     records = trial_records(study)
     end = end_of(sweep, records, deadline_unix_s)
     end_run(tracking, sweep, records, end)
     return SweepResult(records, end)
+
+
+def searcher_of(
+    sweep: Sweep,
+    folder: RunFolder,
+    study: Study,
+    observers: Sequence[SweepObserver],
+    deadline_unix_s: float | None,
+) -> StudySearcher:
+    """Returns a searcher that goes on from where the study stands."""
+    config = sweep.config
+    return StudySearcher(
+        study,
+        sweep.space,
+        metric=config.metric,
+        mode=config.mode,
+        budget=config.budget.trials,
+        files_of=folder.trial,
+        scheduler=scheduler_of(sweep, trial_records(study)),
+        observers=observers,
+        deadline_unix_s=deadline_unix_s,
+    )
 
 
 def end_of(sweep: Sweep, records: tuple[TrialRecord, ...], deadline_unix_s: float | None) -> End:

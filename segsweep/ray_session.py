@@ -39,10 +39,9 @@ def ray_session(address: str | None, console: Console) -> Iterator[None]:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost worker's traceback lies in Tune's error.txt
     on_sigterm = signal.getsignal(signal.SIGTERM)
     where = f"connecting to the cluster at {address}" if address else "starting Ray on this machine"
-    with console.status(where) if console.is_terminal else nullcontext():
-        # Ray puts the driver's folder first on its workers' path, before ours and the standard library.
-        with contextlib.chdir("/"):
-            connect(address)
+    # Ray puts the driver's folder first on its workers' path, before ours and the standard library.
+    with console.status(where) if console.is_terminal else nullcontext(), contextlib.chdir("/"):
+        connect(address)
     signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would exit at once, and print a stack trace
     try:
         yield

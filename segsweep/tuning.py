@@ -1,9 +1,11 @@
 """Handing a launch to Ray Tune: the trainable's context, the scheduler with its rungs, the `Tuner`. Imports ray."""
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from ray import tune
 from ray.tune.error import TuneError
@@ -22,6 +24,8 @@ from trainables.description import DataDescription
 from trainables.ray_trainable import TrialContext, train_trial
 
 __all__ = ["fit", "scheduler_of", "trial_context"]
+
+logger = logging.getLogger(__name__)
 
 
 def scheduler_of(sweep: Sweep, before: tuple[TrialRecord, ...]) -> TrialScheduler:
@@ -62,14 +66,51 @@ def trial_context(
     )
 
 
-def fit(searcher: StudySearcher, context: TrialContext, resources: TrialResources, folder: RunFolder) -> None:
+def fit(
+    searcher: StudySearcher,
+    context: TrialContext,
+    resources: TrialResources,
+    folder: RunFolder,
+    *,
+    last_attempt: bool = True,
+) -> bool:
     """Runs what is left of the searcher's budget; returns when no trial is left, or after Ctrl-C.
 
+    Tune itself may fall over, for example when Ray ends several workers at once for want of memory. The study knows
+    where things stand, so another attempt goes on from there.
+
+    Returns:
+        False if Tune fell over and this was not the last attempt.
+
     Raises:
-        SegsweepError: The searcher could not go on.
+        SegsweepError: The searcher could not go on, or Tune fell over for the last time.
     """
     launch_folder = folder.next_launch()
-    tuner = tune.Tuner(
+    tuner = tuner_of(searcher, context, resources, launch_folder)
+    with sigint_given_back():
+        try:
+            tuner.fit()
+            return True
+        except TuneError as error:
+            ours = our_error_in(error)
+            if ours is not None:
+                raise ours from error
+            problem = f"Ray Tune fell over: {(str(error).strip() or repr(error)).splitlines()[-1]}"
+            if last_attempt:
+                raise SegsweepError.of(
+                    f"expected a sweep to its end, but {problem}",
+                    where=launch_folder,
+                    cure=f"Go on with `segsweep resume {folder.path}`.",
+                ) from error
+            logger.warning("%s; going on from the study", problem)
+            return False
+
+
+def tuner_of(
+    searcher: StudySearcher, context: TrialContext, resources: TrialResources, launch_folder: Path
+) -> tune.Tuner:
+    """Returns the Tuner of one launch; its own state in `launch_folder` is read by nobody."""
+    return tune.Tuner(
         tune.with_resources(tune.with_parameters(train_trial, context=context), resources.request()),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
@@ -87,14 +128,6 @@ def fit(searcher: StudySearcher, context: TrialContext, resources: TrialResource
             verbose=0,
         ),
     )
-    with sigint_given_back():
-        try:
-            tuner.fit()
-        except TuneError as error:
-            ours = our_error_in(error)
-            if ours is None:
-                raise
-            raise ours from error
 
 
 def trial_directory(trial: Trial) -> str:

@@ -34,6 +34,7 @@ NAME_LIMIT = 250
 METRICS_A_BATCH, PARAMS_A_BATCH = 1000, 100
 KIND, NUMBER, SWEEP, SWEEP_ID = "segsweep.kind", "segsweep.trial", "segsweep.sweep", "segsweep.sweep_id"
 PARENT = "mlflow.parentRunId"
+TRAINING_PAGES = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow shows its pages for agents
 # A server that is away must not hold a sweep up for the four minutes that are MLflow's default.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 CHATTY = ("mlflow.store.db.utils", "alembic")  # tell of every table that they create
@@ -168,7 +169,8 @@ class SweepRecorder:
         found = self.client.get_experiment_by_name(project)
         if found is not None:
             return str(found.experiment_id)
-        return str(self.client.create_experiment(project, artifact_location=artifact_location(uri, project)))
+        location = artifact_location(uri, project)
+        return str(self.client.create_experiment(project, artifact_location=location, tags=TRAINING_PAGES))
 
     def _known_epochs(self, number: int) -> set[int]:
         if number not in self._epochs:

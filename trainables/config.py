@@ -41,8 +41,7 @@ def build_config(trial: TrialConfig, data: DataDescription, *, seed: int, loader
     config["model"] = build_model(config["model"], trial, data)
     if isinstance(data.statistics, ObjectStatistics):
         fit_detector(config["model"], data.statistics, size)
-    else:
-        pad_batches(config["model"], size.crop or max(size.width, size.height))
+    pad_batches(config["model"], size.crop or max(size.width, size.height))
     config |= data_config(data, size, batch_size=batch_size, loader_workers=loader_workers)
     iterations = iterations_an_epoch(config["train_dataloader"], data.statistics.images)
     config |= schedule_config(data.task, trial.schedule, iterations)
@@ -72,7 +71,7 @@ def build_model(model: Nested, trial: TrialConfig, data: DataDescription) -> Nes
     put_backbone(model, trial.model.backbone)
     scale_backbone(model, trial.model.width)
     scale_heads(model, trial.model.head_width)
-    walk(model, lambda part: part.update(num_classes=len(data.classes)) if "num_classes" in part else None)
+    walk(model, lambda part: set_classes(part, len(data.classes)))
     walk(model, use_plain_batch_norm)
     if trial.model.init != "imagenet":
         model.pop("pretrained", None)
@@ -125,6 +124,19 @@ def walk(part: Any, change: Callable[[Nested], object]) -> None:
             walk(value, change)
 
 
+def set_classes(part: Nested, count: int) -> None:
+    """Puts the number of classes where a part counts them, and drops weights of the zoo's own classes."""
+    if "num_classes" in part:
+        part["num_classes"] = count
+    if "num_things_classes" in part:
+        part |= {"num_things_classes": count, "num_stuff_classes": 0}
+    weights = part.get("class_weight")
+    if isinstance(weights, list) and len(set(weights[:-1])) == 1:  # all classes alike, then "no object"
+        part["class_weight"] = [weights[0]] * count + weights[-1:]
+    elif isinstance(weights, list):
+        part["class_weight"] = None
+
+
 def use_plain_batch_norm(part: Nested) -> None:
     """SyncBN needs several processes; a trial of one process trains with BN."""
     if part.get("type") == "SyncBN":
@@ -149,8 +161,13 @@ def train_whole_backbone(backbone: Nested) -> None:
 
 
 def pad_batches(model: Nested, side_px: int) -> None:
-    """Pads training images of a semantic model to one square size, so that they stack."""
-    model["data_preprocessor"]["size"] = (side_px, side_px)
+    """Pads training images of a semantic model, and of a detector that wants one size, to a square."""
+    preprocessor = model["data_preprocessor"]
+    if preprocessor["type"] == "SegDataPreProcessor":
+        preprocessor["size"] = (side_px, side_px)
+    for augment in preprocessor.get("batch_augments") or ():
+        if augment["type"] == "BatchFixedSizePad":
+            augment["size"] = (side_px, side_px)
 
 
 def exported_config(config: Nested) -> Config:

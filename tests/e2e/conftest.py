@@ -1,4 +1,4 @@
-"""A folder of a user's, with data and a sweep file, in which the real `segsweep` command runs as a process of its own."""
+"""A user's folder with data and a sweep file, in which the real `segsweep` command runs as a process."""
 
 import contextlib
 import json

@@ -77,7 +77,7 @@ def test_a_segfault_is_recorded_with_its_reason_and_the_next_trial_runs(swept: A
     assert crashed.info.status == "FAILED"
     assert crashed.data.tags["segsweep.outcome"] == "crashed"
     assert crashed.data.tags["segsweep.reason"].startswith(reason)
-    assert f"trial 0001 crashed   no score" in swept.out and "SIGSEGV" in swept.out
+    assert "trial 0001 crashed   no score" in swept.out and "SIGSEGV" in swept.out
 
 
 @pytest.mark.parametrize("number", [2, 3])

@@ -11,6 +11,8 @@ from mlflow.tracking import MlflowClient
 from segdata.errors import InputError
 from segtrack.recorder import SweepRecorder, TrackingLostError, entry_name
 
+pytestmark = pytest.mark.slow  # creating a store takes seconds
+
 TAGS = {"segsweep.fingerprint": "f00d"}
 
 

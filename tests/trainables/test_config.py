@@ -286,6 +286,18 @@ def test_other_zoo_configs_take_the_knobs_that_have_a_place(name: str, particles
     assert 0.2 in [part.get("score_thr") for part in walk(config["model"]["test_cfg"])]
 
 
+def test_a_zoo_config_with_things_stuff_and_class_weights_gets_our_classes(particles: DataDescription) -> None:
+    trial = TrialConfig(ModelChoice("mask2former_r50_8xb2-lsj-50e_coco.py"), InputChoice(crop_size=64))
+    config = build_config(trial, particles, seed=7)
+    head = config["model"]["panoptic_head"]
+    assert (head["num_things_classes"], head["num_stuff_classes"]) == (1, 0)
+    assert head["loss_cls"]["class_weight"] == [1.0, 0.1]  # our one class, and "no object"
+    assert config["model"]["data_preprocessor"]["batch_augments"][0]["size"] == (64, 64)
+    # Its own optimizer and multipliers, not ours.
+    assert config["optim_wrapper"]["type"] == "OptimWrapper" and "paramwise_cfg" in config["optim_wrapper"]
+    assert config["optim_wrapper"]["optimizer"]["type"] == "AdamW"
+
+
 @pytest.mark.parametrize(
     ("field", "value", "named"),
     [

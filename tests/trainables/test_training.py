@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from search_spaces.trial_config import TrialConfig
+from search_spaces.trial_config import InputChoice, ModelChoice, OptimizationChoice, ScheduleChoice, TrialConfig
 from trainables.description import DataDescription
 from trainables.fork_server import Ended, start_child
 from trainables.requests import TrialRequest
@@ -121,6 +121,20 @@ def assert_equal_histories(one: TrialFiles, other: TrialFiles) -> None:
     first, second = (torch.load(files.best, weights_only=True)["state_dict"] for files in (one, other))
     assert first.keys() == second.keys()
     assert max(float((first[name].double() - second[name].double()).abs().max()) for name in first) == 0.0
+
+
+@pytest.mark.parametrize("name", ["solov2-light_r18_fpn_ms-3x_coco", "rtmdet-ins_tiny_8xb32-300e_coco.py"])
+def test_another_zoo_config_trains(
+    name: str, particles: DataDescription, request_of: RequestOf, train: Train, tmp_path: Path
+) -> None:
+    trial = TrialConfig(
+        ModelChoice(name),
+        InputChoice(crop_size=64),
+        OptimizationChoice(batch_size=4),
+        ScheduleChoice(epochs=1),
+    )
+    messages = train(request_of(trial, particles, tmp_path))
+    assert [message["epoch"] for message in messages] == [1] and "segm_mAP" in messages[0]
 
 
 def test_a_finished_trial_that_is_started_again_trains_nothing(

@@ -13,8 +13,7 @@ from trainables.config import build_config
 from trainables.description import DataDescription
 from trainables.weights import address_of, hub_file, is_at_hand, missing_weights, published_weights, require_weights
 
-# ResNet-50 with torchvision's second recipe, which MMEngine's `torchvision://resnet50` means.
-R50_FILE = "resnet50-11ad3fa6.pth"
+R50_FILE = "resnet50-0676ba61.pth"  # what MMEngine's `torchvision://resnet50` means
 
 
 @pytest.fixture

@@ -1,0 +1,150 @@
+"""`segsweep run`, `resume`, `best` and `ensemble` with wrong input, by the real command.
+
+Each ends with exit code 2 and one message that names file and key; nothing is started and nothing left behind.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from segdata.synthetic import synthesize
+
+SWEEP = """\
+name: first
+task: instance
+data:
+  train: {annotations: data/annotations.json, images: data/images}
+  val: {annotations: data/annotations.json, images: data/images}
+budget: {trials: 2}
+space:
+  lr: {float: [1e-4, 1e-2], log: true}
+fixed: {model: mask-rcnn, backbone: r18, width: 0.25, epochs: 1}
+"""
+
+
+def segsweep(folder: Path, *arguments: str, expect: int = 2) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("segsweep")), *arguments],
+        cwd=folder,
+        env=os.environ | {"COLUMNS": "80", "MLFLOW_DISABLE_TELEMETRY": "true"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()} | {
+        str(path.relative_to(folder)): b"" for path in folder.rglob("*") if path.is_dir()
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    synthesize("particles", tmp_path / "data", images=2, size=64)
+    (tmp_path / "sweep.yaml").write_text(SWEEP)
+    return tmp_path
+
+
+def with_text(old: str, new: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        assert old in SWEEP
+        (folder / "sweep.yaml").write_text(SWEEP.replace(old, new))
+
+    return change
+
+
+def not_coco(folder: Path) -> None:
+    (folder / "data" / "annotations.json").write_text('{"shapes": []}')
+
+
+def broken_image(folder: Path) -> None:
+    (folder / "data" / "images" / "particles_0002.png").write_bytes(b"\x89PNG\r\n but no more")
+
+
+def storage_is_a_file(folder: Path) -> None:
+    (folder / "runs").write_text("")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (with_text("task: instance", "task: [instance"), r"sweep.yaml:\d+: expected YAML, but got a syntax error"),
+        (with_text("trials: 2", "trails: 2"), r"sweep.yaml:6: budget.trails: .*'trails'.*trials"),
+        (with_text("images: data/images}\n  val", "images: data/imgs}\n  val"), r"data.train.images: .*data/imgs"),
+        (with_text("trials: 2", "trials: 0"), r"sweep.yaml:6: budget.trials: .*got 0"),
+        pytest.param(not_coco, r"annotations.json: .*COCO", marks=pytest.mark.slow),
+        pytest.param(broken_image, r"particles_0002.png: ", marks=pytest.mark.slow),
+        pytest.param(
+            with_text("budget:", "resources: {gpu: 99}\nbudget:"),
+            r"resources.gpu: expected at most \d+ GPUs a trial, .* but got 99",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(storage_is_a_file, r"runs/first: expected a folder to write to, but got", marks=pytest.mark.slow),
+    ],
+    ids=["syntax", "unknown-key", "no-folder", "no-trials", "not-coco", "broken-image", "gpus", "storage"],
+)
+def test_wrong_input_is_refused_before_anything_starts(
+    folder: Path, change: Callable[[Path], None], message: str
+) -> None:
+    change(folder)
+    before = listing(folder)
+    done = segsweep(folder, "run", "sweep.yaml")
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    assert re.search(message, lines[0]), lines[0]
+    assert listing(folder) == before
+
+
+def test_no_such_sweep_file(folder: Path) -> None:
+    before = listing(folder)
+    done = segsweep(folder, "run", "sweeps.yaml")
+    assert done.stderr.splitlines() == [
+        "error: sweeps.yaml: expected a sweep file, but got no such file. "
+        "Check the path, or start one by `segsweep init`"
+    ]
+    assert listing(folder) == before
+
+
+@pytest.mark.parametrize("command", ["resume", "best", "ensemble"])
+def test_a_name_that_is_no_sweep(folder: Path, command: str) -> None:
+    before = listing(folder)
+    done = segsweep(folder, command, "frist")
+    assert "expected the name of a sweep, but got 'frist'; known: none" in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and listing(folder) == before
+
+
+@pytest.mark.parametrize("command", ["best", "ensemble"])
+def test_a_top_of_none(folder: Path, command: str) -> None:
+    done = segsweep(folder, command, "first", "--top", "0")
+    assert "--top" in done.stderr and "0" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_name_that_has_a_sweep_which_has_not_finished(folder: Path) -> None:
+    run = folder / "runs" / "first"
+    run.mkdir(parents=True)
+    (run / "sweep.yaml").write_text(SWEEP)
+    (run / "origin.json").write_text(f'{{"id": "1", "folder": "{folder}", "fingerprint": "f00d"}}')
+    done = segsweep(folder, "run", "sweep.yaml")
+    assert f"{run}: expected a new name, but 'first' is a sweep that has not finished" in done.stderr
+    assert f"segsweep resume {run}" in done.stderr
+    assert not (folder / "mlflow.db").exists()
+
+
+@pytest.mark.slow
+def test_a_resume_on_other_data_is_refused(folder: Path) -> None:
+    run = folder / "runs" / "first"
+    run.mkdir(parents=True)
+    (run / "sweep.yaml").write_text(SWEEP)
+    (run / "origin.json").write_text(f'{{"id": "1", "folder": "{folder}", "fingerprint": "f00d"}}')
+    done = segsweep(folder, "resume", "first")
+    assert "expected the data that the sweep was started with (fingerprint f00d), but got other data" in done.stderr
+    assert not (folder / "mlflow.db").exists()
