@@ -31,21 +31,22 @@ task: instance
 data: {dataset: particles, split: particles/split.json}
 metric: segm_mAP
 search:
-  scheduler: {asha: {grace_epochs: 5, reduction_factor: 2}}
+  scheduler: {asha: {grace_epochs: 3, reduction_factor: 2}}
   seed: 7
-budget: {trials: 4, concurrent: 2}
+budget: {trials: 5, concurrent: 2}
 space:
   model: {choice: [mask-rcnn, ms-rcnn]}
-  lr: {float: [6e-4, 3e-3], log: true}
-fixed:  # a network small enough to learn on two CPUs in a minute
+  lr: {float: [5e-4, 4e-3], log: true}
+fixed:  # a network small enough to learn on two CPUs in half a minute
   backbone: r18
-  width: 0.5
+  width: 0.25
   head_width: 0.125
   rois_per_image: 32
+  crop_size: 96
   optimizer: adamw
-  batch_size: 4
-  epochs: 20
-  validation_interval: 5
+  batch_size: 2
+  epochs: 12
+  validation_interval: 3
 """
 
 LITTER = """\
@@ -56,19 +57,21 @@ task: semantic
 data: {dataset: litter, split: litter/split.json}
 metric: mIoU
 search:
-  scheduler: {asha: {grace_epochs: 5, reduction_factor: 2}}
+  scheduler: {asha: {grace_epochs: 3, reduction_factor: 2}}
   seed: 7
-budget: {trials: 4, concurrent: 2}
+budget: {trials: 5, concurrent: 2}
 space:
-  lr: {float: [1e-3, 4e-3], log: true}
+  lr: {float: [1e-3, 5e-3], log: true}
   flip: {float: [0.0, 0.5]}
 fixed:
   model: segformer
   backbone: mit-b0
+  head_width: 0.25
+  crop_size: 96
   optimizer: adamw
-  batch_size: 8
-  epochs: 24
-  validation_interval: 5
+  batch_size: 4
+  epochs: 12
+  validation_interval: 3
 """
 
 

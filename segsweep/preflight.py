@@ -15,6 +15,7 @@ from search_spaces.trial_config import Scalar, TrialConfig
 from segdata.errors import InputError
 from trainables.config import build_config
 from trainables.description import DataDescription
+from trainables.weights import require_weights
 
 __all__ = ["check_configs", "fitted_values", "longest_plan"]
 
@@ -27,11 +28,11 @@ def check_configs(space: Space, data: DataDescription, folder: Path) -> None:
     """Builds the config of the baseline and of one sample of every (model, backbone, optimizer) that draws find.
 
     Raises:
-        InputError: A value of the space cannot land in a model's config.
+        InputError: A value of the space cannot land in a model's config, or initial weights are out of reach.
     """
     for trial in distinct_trials(space):
         refuse_missing_weights(trial, folder)
-        build_config(trial, data, seed=0)
+        require_weights(build_config(trial, data, seed=0))
 
 
 def distinct_trials(space: Space) -> Iterator[TrialConfig]:

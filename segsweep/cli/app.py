@@ -35,15 +35,22 @@ app = typer.Typer(
 )
 
 
+def print_version(wanted: bool) -> None:
+    """Prints the version and ends, before a command is asked for."""
+    if wanted:
+        typer.echo(f"segsweep {version('segsweep')}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=print_version)]
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
-    show_version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    show_version: Version = False,
 ) -> None:
     """Options of every command."""
-    if show_version:
-        typer.echo(version("segsweep"))
-        raise typer.Exit
     if debug:
         os.environ["SEGSWEEP_DEBUG"] = "1"
 

@@ -102,9 +102,10 @@ def test_what_a_dead_store_missed_is_written_when_it_is_back(
     tracked.search.searcher.suggest("a")
     tracked.search.report("a", 1, 0.1)
     tracked.network.down = True
-    tracked.search.files(0).append_history(EpochScores(1, {METRIC: 0.1}))
-    tracked.search.files(0).append_history(EpochScores(2, {METRIC: 0.2}))
-    tracked.search.files(0).append_history(EpochScores(3, {METRIC: 0.3}))
+    files = tracked.search.files(0)
+    files.directory.mkdir(parents=True)
+    for epoch, score in enumerate([0.1, 0.2, 0.3], start=1):
+        files.append_history(EpochScores(epoch, {METRIC: score}))
     tracked.search.report("a", 2, 0.2)
     tracked.search.finish("a", [0.1, 0.2, 0.3])
     tracked.train("b", [0.4, 0.5, 0.6])
