@@ -90,6 +90,7 @@ class Setup:
         editable = ("pip", "install", "--python", str(self.venv), "--no-deps", "-e", ".")
         self.call([str(self.uv), *editable], "installing segsweep itself")
         self.check_ops()
+        self.keep_wheel()
         self.done.write_text(self.fingerprint(), encoding="utf-8")
         self.unfinished.unlink()
 
@@ -144,10 +145,36 @@ class Setup:
     def sync(self) -> None:
         """Installs exactly the locked versions, with bytecode: it halves each later process's 10 s of imports."""
         say(f"installing requirements.lock; a first time fetches about 3.3 GB and compiles mmcv ({COMPILE_USUALLY})")
-        self.call(
-            [str(self.uv), "pip", "sync", "--python", str(self.venv), "--compile-bytecode", "requirements.lock"],
-            "installing requirements.lock",
-        )
+        sync = [str(self.uv), "pip", "sync", "--python", str(self.venv), "--compile-bytecode", "requirements.lock"]
+        kept = self.kept_wheels()
+        links = ["--find-links", str(kept)] if any(kept.glob("*.whl")) else []
+        self.call([*sync, *links], "installing requirements.lock")
+
+    def kept_wheels(self) -> Path:
+        """Where compiled mmcv wheels of this torch are kept over checkouts; a CUDA build of one's own has its own.
+
+        uv's cache alone does not do: it builds again whenever the index gives the source archive anew.
+        """
+        pins = (self.root / "requirements.lock").read_text()
+        torch = re.search(r"^torch==(\S+)", pins, flags=re.MULTILINE)
+        asked = "".join(os.environ.get(name, "") for name in ("FORCE_CUDA", "TORCH_CUDA_ARCH_LIST"))
+        name = f"torch-{torch[1] if torch else 'any'}{'-cuda-' + asked if asked else ''}"
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return cache / "segsweep" / "wheels" / re.sub(r"[^\w.+-]", "_", name)
+
+    def keep_wheel(self) -> None:
+        """Copies the newest mmcv wheel that uv has built for this Python, unless one is kept already."""
+        tag = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+        kept = self.kept_wheels()
+        if any(kept.glob(f"*-{tag}-*.whl")):
+            return
+        cache = Path(said_by([str(self.uv), "cache", "dir"]).strip())
+        built = sorted(cache.glob(f"sdists-v*/pypi/{MMCV}/*/*/*/*-{tag}-*.whl"), key=lambda path: path.stat().st_mtime)
+        if built:
+            kept.mkdir(parents=True, exist_ok=True)
+            partial = kept / f"{built[-1].name}.partial"
+            shutil.copyfile(built[-1], partial)
+            partial.replace(kept / built[-1].name)
 
     def check_ops(self) -> None:
         """mmcv's operators must import: installed again from uv's cache if they do not, then built again."""
@@ -169,6 +196,7 @@ class Setup:
 
     def rebuild_mmcv(self) -> None:
         """For a build in uv's cache without operators, or against another torch."""
+        shutil.rmtree(self.kept_wheels(), ignore_errors=True)
         self.call([str(self.uv), "cache", "clean", MMCV], "dropping the cached mmcv")
         self.reinstall_mmcv()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ensembling.ensemble_file import EnsembleMember, EnsembleRecord, write_ensemble
-from ensembling.fusion import fuse
+from ensembling.fusion import METHODS, fuse
 from ensembling.tuning import CANDIDATES, TunedSettings, tune_settings
 from segdata.errors import InputError
 from segdata.predictions import PredictionSet
@@ -77,6 +77,7 @@ def build_ensembles(
         InputError: Too few trials have weights, or there is no unseen role.
     """
     folder = RunFolder(sweep.path)
+    refuse_unknown_methods(methods, sweep.config.task)
     records = choose_members(rank(trial_records(folder.study()), sweep.config.mode), top, folder)
     roles = read_roles(sweep)
     scored = choose_role(roles, role)
@@ -92,6 +93,18 @@ def build_ensembles(
     for row in ensembles:
         write_record(members, result, row)
     return result
+
+
+def refuse_unknown_methods(methods: Sequence[str], task: str) -> None:
+    """Raises InputError before an hour of predicting, not after it."""
+    known = [name for name, method in METHODS.items() if method.task == task]
+    for name in methods:
+        if name not in known:
+            raise InputError.of(
+                f"expected a fusion method of the task {task} ({', '.join(known)}), but got {name!r}",
+                where="--method",
+                cure="Choose one of these.",
+            )
 
 
 def choose_role(roles: SweepRoles, wanted: str | None) -> str:

@@ -76,7 +76,8 @@ def refuse_missing_weights(trial: TrialConfig, folder: Path) -> None:
 
 def longest_plan(space: Space) -> int:
     """Returns the largest number of epochs that a trial of the space may plan."""
-    domains = [parameter.domain for parameter in space.parameters if parameter.knob == "epochs"]
-    highest = [max(int(edge) for edge in domain.edges()) for domain in domains]
-    fixed = space.fixed.get("epochs", TrialConfig().schedule.epochs)
-    return max([*highest, int(fixed)])
+    searched = [parameter for parameter in space.parameters if parameter.knob == "epochs"]
+    plans = [int(edge) for parameter in searched for edge in parameter.domain.edges()]
+    if all(parameter.when for parameter in searched):  # there may be trials in which no case applies
+        plans.append(int(space.fixed.get("epochs", TrialConfig().schedule.epochs)))
+    return max(plans)

@@ -22,6 +22,7 @@ here=$(dirname "$0")
 echo "$*" >> "$here/calls"
 case "$1 $2" in
     "--version ") echo "uv {version}" ;;
+    "cache dir") echo "$here/cache" ;;
     "venv --quiet") shift $(($# - 1)); mkdir -p "$1/bin"; cp "$here/python" "$1/bin/python"
         echo "version_info = {python}.0" > "$1/pyvenv.cfg" ;;
     "pip sync") . "$here/behave" ;;
@@ -62,7 +63,7 @@ def start(checkout: Path, *arguments: str, **environment: str) -> "subprocess.Po
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONSAFEPATH", "CC", "CXX")}
     return subprocess.Popen(
         [sys.executable, str(SCRIPTS / "set_up.py"), *defaults, *arguments],
-        env={**kept, **environment},
+        env={**kept, "XDG_CACHE_HOME": str(checkout / "user-cache"), **environment},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -84,7 +85,7 @@ def calls(checkout: Path) -> list[str]:
     file = checkout / ".setup" / "uv" / "bin" / "calls"
     lines = file.read_text().splitlines() if file.exists() else []
     file.unlink(missing_ok=True)
-    return [" ".join(line.split()[:2]) for line in lines if line != "--version"]
+    return [" ".join(line.split()[:2]) for line in lines if line not in ("--version", "cache dir")]
 
 
 def wait_for(path: Path) -> None:
@@ -100,6 +101,24 @@ def test_a_second_run_has_nothing_to_do(checkout: Path) -> None:
     assert calls(checkout) == ["venv --quiet", "pip sync", "pip install"]
     assert set_up(checkout) == (0, "setup: .venv is ready\n", "")
     assert calls(checkout) == []
+
+
+def test_a_compiled_mmcv_is_kept_for_the_next_checkout(checkout: Path) -> None:
+    tag = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+    uv = checkout / ".setup" / "uv" / "bin"
+    built = uv / "cache" / "sdists-v10" / "pypi" / "onedl-mmcv" / "2.3.6" / "revision" / "build"
+    built.mkdir(parents=True)
+    (built / f"onedl_mmcv-2.3.6-{tag}-{tag}-linux_x86_64.whl").write_text("wheel")
+    (checkout / "requirements.lock").write_text("torch==2.11.0\n")
+    assert set_up(checkout)[0] == 0
+    (kept,) = (checkout / "user-cache" / "segsweep" / "wheels" / "torch-2.11.0").iterdir()
+    assert kept.read_text() == "wheel"
+    assert "--find-links" not in (uv / "calls").read_text()
+
+    (uv / "calls").unlink()
+    (checkout / ".venv" / "set-up-done").unlink()
+    assert set_up(checkout)[0] == 0
+    assert f"--find-links {kept.parent}" in (uv / "calls").read_text()
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "pyproject.toml"])

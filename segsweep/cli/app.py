@@ -63,6 +63,7 @@ app.add_typer(spaces_app, name="spaces")
 
 def main() -> None:
     """Runs the command; errors that we raise on purpose end in one message on standard error."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a sweep reports to nobody
     try:
         app()
     except SegsweepError as error:

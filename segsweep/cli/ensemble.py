@@ -33,10 +33,11 @@ def ensemble(
 
     Example: segsweep ensemble nuclei-search --top 3
     """
-    from segsweep.ensemble import build_ensembles
     from segsweep.run_folder import find_run
 
     sweep = find_run(name, storage).load()
+    from segsweep.ensemble import build_ensembles  # loads MLflow: a wrong name is told sooner
+
     config = sweep.config
     methods = tuple(method) if method else config.ensemble_methods()
     console = Console(stderr=as_json, highlight=False, markup=False)
