@@ -57,11 +57,11 @@ task: semantic
 data: {dataset: litter, split: litter/split.json}
 metric: mIoU
 search:
-  scheduler: {asha: {grace_epochs: 3, reduction_factor: 2}}
+  scheduler: {asha: {grace_epochs: 6, reduction_factor: 2}}
   seed: 7
 budget: {trials: 5, concurrent: 2}
 space:
-  lr: {float: [1e-3, 5e-3], log: true}
+  lr: {float: [2e-3, 5e-3], log: true}
   flip: {float: [0.0, 0.5]}
 fixed:
   model: segformer
@@ -70,8 +70,8 @@ fixed:
   crop_size: 96
   optimizer: adamw
   batch_size: 4
-  epochs: 12
-  validation_interval: 3
+  epochs: 24
+  validation_interval: 6
 """
 
 
