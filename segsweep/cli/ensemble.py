@@ -51,8 +51,9 @@ def ensemble(
         if row.tuned is not None:
             console.print(settings_line(row, result))
     seen = " (the search saw these images: optimistic)" if result.role in ("train", "val") else ""
-    verdict = "better than" if result.gain > 0 else "no better than" if result.gain == 0 else "worse than"
-    console.print(f"the ensemble is {verdict} its best member by {abs(result.gain):.4f} on {result.role}{seen}")
+    gap = f"{abs(result.gain):.4f}"
+    verdict = f"{gap} better than" if result.gain > 0 else f"{gap} worse than" if result.gain < 0 else "as good as"
+    console.print(f"the ensemble is {verdict} its best member on {result.role}{seen}")
     console.print(f"predictions and ensemble file: {result.folder}", soft_wrap=True)
 
 

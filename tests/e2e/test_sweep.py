@@ -101,7 +101,7 @@ def test_an_ensemble_is_scored_beside_its_members(swept: Any) -> None:
     assert ensemble.data.params["method"] == "wbf"
     shown = swept.run("ensemble", "tiny", "--top", "2")
     assert max(len(line) for line in shown.stdout.splitlines() if not line.startswith("predictions")) <= 80
-    assert "its best member by" in shown.stdout
+    assert "its best member on test" in shown.stdout
 
 
 def test_an_ensemble_of_more_than_were_kept_says_so(swept: Any) -> None:
