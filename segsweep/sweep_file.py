@@ -18,6 +18,7 @@ from segdata.dataset_folder import open_dataset_folder
 from segdata.errors import DatasetError, SweepFileError
 from segsweep.sweep_config import ENSEMBLE_METHODS, DataConfig, RoleConfig, SweepConfig
 from segsweep.yaml_source import read_yaml
+from segtrack import resolve_uri
 
 __all__ = ["Role", "Sweep", "SweepConfig", "SweepData", "load_sweep", "read_config", "resolve_sweep"]
 
@@ -133,7 +134,7 @@ def resolve_sweep(
         data=data,
         space=space,
         storage=_absolute(config.storage.path, folder),
-        tracking_uri=_resolve_uri(config.tracking.uri, folder),
+        tracking_uri=resolve_uri(config.tracking.uri, folder, where=locate(("tracking", "uri"))),
     )
 
 
@@ -212,16 +213,6 @@ def _existing(text: str, folder: Path, key: Sequence[str], what: str, locate: Lo
 def _absolute(text: str, folder: Path) -> Path:
     # Links are kept: another node may mount their target elsewhere.
     return Path(os.path.abspath(folder / Path(text).expanduser()))
-
-
-def _resolve_uri(uri: str, folder: Path) -> str:
-    """Returns an MLflow URI whose relative file path is taken from `folder`."""
-    scheme, separator, rest = uri.partition(":///")
-    if separator and scheme.startswith("sqlite"):
-        return uri if rest.startswith("/") else f"{scheme}:///{_absolute(rest, folder)}"
-    if "://" in uri or uri in ("databricks", "uc"):
-        return uri
-    return _absolute(uri.removeprefix("file:"), folder).as_uri()
 
 
 def _as_sweep_error(error: ValidationError, locate: Locate) -> SweepFileError:

@@ -13,7 +13,7 @@ SQLITE = "sqlite:///"
 SERVERS = ("http://", "https://", "postgresql", "mysql", "databricks")
 
 
-def resolve_uri(uri: str, folder: Path) -> str:
+def resolve_uri(uri: str, folder: Path, *, where: str = "tracking.uri") -> str:
     """Returns the store's address with a relative path resolved against `folder` (that of the sweep file).
 
     Raises:
@@ -25,7 +25,7 @@ def resolve_uri(uri: str, folder: Path) -> str:
         return uri
     raise InputError.of(
         f"expected sqlite:///FILE or the address of an MLflow server, but got {uri!r}",
-        where="tracking.uri",
+        where=where,
         cure="Leave the key out for sqlite:///mlflow.db beside the sweep file.",
     )
 

@@ -166,14 +166,17 @@ def test_paths_are_taken_from_the_sweep_files_folder(folder: Path, monkeypatch: 
         ("sqlite:///sub/mlflow.db", "sqlite:///{folder}/sub/mlflow.db"),
         ("http://localhost:5000", "http://localhost:5000"),
         ("postgresql://user@host/db", "postgresql://user@host/db"),
-        ("mlruns", "file://{folder}/mlruns"),
-        ("file:mlruns", "file://{folder}/mlruns"),
-        ("file:///abs/mlruns", "file:///abs/mlruns"),
     ],
 )
 def test_tracking_uris(folder: Path, uri: str, resolved: str) -> None:
     sweep = load_sweep(write(folder, SHORT + f"tracking: {{uri: '{uri}'}}\n"))
     assert sweep.tracking_uri == resolved.format(folder=folder)
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "file:mlruns", "file:///abs/mlruns", "ftp://host"])
+def test_a_store_that_mlflow_no_longer_keeps_runs_in_is_refused(folder: Path, uri: str) -> None:
+    with pytest.raises(InputError, match=r"sweep\.yaml:\d+.*tracking.*expected sqlite:///FILE"):
+        load_sweep(write(folder, SHORT + f"tracking: {{uri: '{uri}'}}\n"))
 
 
 @pytest.mark.parametrize(
