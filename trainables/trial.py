@@ -61,7 +61,9 @@ def prepare_process(threads: int, custom_imports: Sequence[str], folder: Path | 
     register_mmseg(init_default_scope=False)
     register_evaluators()
     if folder is not None:
-        sys.path[:] = [*(entry for entry in sys.path if entry not in ("", str(folder))), str(folder)]
+        ours = str(Path(__file__).resolve().parents[1])  # an editable install is looked up after all of sys.path
+        others = [entry for entry in sys.path if entry not in ("", ours, str(folder))]
+        sys.path[:] = [*others, ours, str(folder)]
     for name in custom_imports:
         importlib.import_module(name)
 
