@@ -60,7 +60,7 @@ bench: setup
 
 lock: setup
 	.setup/uv/bin/uv pip compile pyproject.toml --quiet --universal --all-extras --no-annotate --no-header \
-	    --no-emit-index-url --no-emit-find-links --output-file requirements.lock
+	    --output-file requirements.lock
 
 clean:
 	rm -rf .venv .setup
