@@ -133,7 +133,10 @@ def launch(sweep: Sweep, folder: RunFolder, console: Console, address: str | Non
         if address is not None:
             stack.enter_context(ray_session(address, console))
         nodes = this_machine() if address is None else cluster_nodes()
-        resources = trial_resources(config.resources, config.budget.concurrent, nodes)
+        try:
+            resources = trial_resources(config.resources, config.budget.concurrent, nodes)
+        except InputError as error:
+            raise InputError(f"{sweep.source or 'sweep'}: {error}") from error
         pool = stack.enter_context(ThreadPoolExecutor(1))
         opening: Future[SweepRecorder] = pool.submit(open_recorder, sweep, checked.origin, run_tags(sweep, checked))
         if address is None:

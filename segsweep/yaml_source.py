@@ -110,7 +110,7 @@ def _read_text(path: Path) -> str:
         raise SweepFileError.of(
             f"expected a sweep file, but got {found}",
             where=path,
-            cure="Check the path, or start one by `segsweep init`",
+            cure="Check the path, or start from one in examples/",
         )
     try:
         text = path.read_text(encoding="utf-8")

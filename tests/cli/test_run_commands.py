@@ -108,7 +108,7 @@ def test_no_such_sweep_file(folder: Path) -> None:
     done = segsweep(folder, "run", "sweeps.yaml")
     assert done.stderr.splitlines() == [
         "error: sweeps.yaml: expected a sweep file, but got no such file. "
-        "Check the path, or start one by `segsweep init`"
+        "Check the path, or start from one in examples/"
     ]
     assert listing(folder) == before
 
