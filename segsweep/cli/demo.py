@@ -11,7 +11,7 @@ __all__ = ["demo"]
 
 
 def demo(out: Annotated[Path, typer.Option(help="Folder to write to; must be new or empty.")] = Path("demo")) -> None:
-    """Runs a sweep and an ensemble on synthetic images, for both tasks, in about 8 minutes on two CPUs.
+    """Runs a sweep and an ensemble on synthetic images, for both tasks: 2 to 8 minutes on two CPUs.
 
     Example: segsweep demo --out demo
     """
