@@ -10,6 +10,7 @@ from pathlib import Path
 from ray import tune
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import TrialScheduler
 
 from segdata.errors import SegsweepError
@@ -26,6 +27,21 @@ from trainables.ray_trainable import TrialContext, train_trial
 __all__ = ["fit", "scheduler_of", "trial_context"]
 
 logger = logging.getLogger(__name__)
+
+
+class SilentTune(TrialProgressCallback):
+    """Takes the place of Tune's own printing, which at verbosity 0 still puts a line for a trial without a result
+    on standard output, where `--json` writes; `segsweep.progress` shows how trials end.
+    """
+
+    def on_trial_result(self, *args: object, **info: object) -> None:
+        """Prints nothing."""
+
+    def on_trial_error(self, *args: object, **info: object) -> None:
+        """Prints nothing."""
+
+    def on_trial_complete(self, *args: object, **info: object) -> None:
+        """Prints nothing."""
 
 
 def scheduler_of(sweep: Sweep, before: tuple[TrialRecord, ...]) -> TrialScheduler:
@@ -126,6 +142,7 @@ def tuner_of(
             failure_config=tune.FailureConfig(max_failures=context.max_failures),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
             verbose=0,
+            callbacks=[SilentTune()],
         ),
     )
 

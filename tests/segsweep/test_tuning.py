@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ray.tune.error import TuneError
+from ray.tune.progress_reporter import TrialProgressCallback
 
 from segdata.errors import SegsweepError, SpaceError
 from segsweep import tuning
@@ -56,3 +57,11 @@ def test_ctrl_c_works_again_after_tune(tmp_path: Path, monkeypatch: pytest.Monke
     stealing = SimpleNamespace(fit=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
     assert fit(tmp_path, monkeypatch, stealing, last=True)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_tune_prints_nothing_for_a_trial_that_ends_without_a_result(capsys: pytest.CaptureFixture[str]) -> None:
+    ended = type("Ended", (), {"last_result": {}})()
+    TrialProgressCallback().on_trial_complete(0, [], ended)
+    assert "completed" in capsys.readouterr().out  # why SilentTune is there
+    tuning.SilentTune().on_trial_complete(0, [], ended)
+    assert capsys.readouterr().out == ""
