@@ -1,11 +1,11 @@
 """The knobs of two-stage detectors: which regions count as objects, which overlaps are removed, how many are kept."""
 
+from search_spaces.instance_models import TWO_STAGE
 from search_spaces.knob import Knob
 from search_spaces.parameters import Float, Int
 
 __all__ = ["IOU_THRESHOLD_KNOBS"]
 
-_DETECTORS = ("mask-rcnn", "cascade-mask-rcnn", "ms-rcnn")
 _RCNN_ASSIGNER = tuple(
     f"model.train_cfg.rcnn[*].assigner.{name}" for name in ("pos_iou_thr", "neg_iou_thr", "min_pos_iou")
 )
@@ -19,7 +19,7 @@ RPN_POSITIVE_IOU = Knob(
     default=0.7,
     paths={"*": ("model.train_cfg.rpn.assigner.pos_iou_thr",)},
     tasks=("instance",),
-    models=_DETECTORS,
+    models=TWO_STAGE,
 )
 RPN_NEGATIVE_IOU = Knob(
     name="rpn_negative_iou",
@@ -30,7 +30,7 @@ RPN_NEGATIVE_IOU = Knob(
     default=0.3,
     paths={"*": ("model.train_cfg.rpn.assigner.neg_iou_thr",)},
     tasks=("instance",),
-    models=_DETECTORS,
+    models=TWO_STAGE,
     at_most="rpn_positive_iou",
 )
 RCNN_POSITIVE_IOU = Knob(
@@ -78,7 +78,7 @@ NMS_IOU = Knob(
     default=0.5,
     paths={"*": ("model.test_cfg.rcnn.nms.iou_threshold",)},
     tasks=("instance",),
-    models=_DETECTORS,
+    models=TWO_STAGE,
 )
 RPN_NMS_IOU = Knob(
     name="rpn_nms_iou",
@@ -89,7 +89,7 @@ RPN_NMS_IOU = Knob(
     default=0.7,
     paths={"*": ("model.train_cfg.rpn_proposal.nms.iou_threshold", "model.test_cfg.rpn.nms.iou_threshold")},
     tasks=("instance",),
-    models=_DETECTORS,
+    models=TWO_STAGE,
 )
 DETECTIONS_PER_IMAGE = Knob(
     name="detections_per_image",
@@ -100,7 +100,7 @@ DETECTIONS_PER_IMAGE = Knob(
     default=100,
     paths={"*": ("model.test_cfg.rcnn.max_per_img",)},
     tasks=("instance",),
-    models=_DETECTORS,
+    models=TWO_STAGE,
 )
 MINIMUM_CONFIDENCE = Knob(
     name="minimum_confidence",
@@ -111,7 +111,7 @@ MINIMUM_CONFIDENCE = Knob(
     default=0.05,
     paths={"*": ("model.test_cfg.rcnn.score_thr",)},
     tasks=("instance",),
-    models=_DETECTORS,
+    models=TWO_STAGE,
 )
 ANCHOR_SCALE = Knob(
     name="anchor_scale",
@@ -122,7 +122,7 @@ ANCHOR_SCALE = Knob(
     default=8.0,
     paths={"*": ("model.rpn_head.anchor_generator.scales[0]",)},
     tasks=("instance",),
-    models=_DETECTORS,
+    models=TWO_STAGE,
 )
 ROIS_PER_IMAGE = Knob(
     name="rois_per_image",
@@ -133,7 +133,7 @@ ROIS_PER_IMAGE = Knob(
     default=512,
     paths={"*": ("model.train_cfg.rcnn[*].sampler.num",)},
     tasks=("instance",),
-    models=_DETECTORS,
+    models=TWO_STAGE,
 )
 
 IOU_THRESHOLD_KNOBS = (

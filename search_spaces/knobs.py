@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from search_spaces.augmentations import AUGMENTATION_KNOBS
-from search_spaces.backbones import BACKBONE
 from search_spaces.inputs import INPUT_KNOBS
 from search_spaces.iou_thresholds import IOU_THRESHOLD_KNOBS
 from search_spaces.knob import Knob
@@ -19,7 +18,6 @@ KNOBS: dict[str, Knob] = {
     knob.name: knob
     for knob in (
         *MODEL_KNOBS,
-        BACKBONE,
         *INPUT_KNOBS,
         *OPTIMIZER_KNOBS,
         *SCHEDULE_KNOBS,

@@ -1,11 +1,11 @@
 """The knobs of how much each term of the loss counts."""
 
+from search_spaces.instance_models import TWO_STAGE
 from search_spaces.knob import Knob
 from search_spaces.parameters import Float
 
 __all__ = ["LOSS_KNOBS"]
 
-_DETECTORS = ("mask-rcnn", "cascade-mask-rcnn", "ms-rcnn")
 
 CLASS_WEIGHT = Knob(
     name="loss_class_weight",
@@ -28,7 +28,7 @@ BOX_WEIGHT = Knob(
     default=1.0,
     paths={"instance": ("model.roi_head.bbox_head[*].loss_bbox.loss_weight",)},
     tasks=("instance",),
-    models=_DETECTORS,
+    models=TWO_STAGE,
 )
 MASK_WEIGHT = Knob(
     name="loss_mask_weight",
@@ -39,7 +39,7 @@ MASK_WEIGHT = Knob(
     default=1.0,
     paths={"instance": ("model.roi_head.mask_head[*].loss_mask.loss_weight",)},
     tasks=("instance",),
-    models=_DETECTORS,
+    models=TWO_STAGE,
 )
 AUXILIARY_WEIGHT = Knob(
     name="loss_auxiliary_weight",

@@ -4,13 +4,14 @@ A model is a short name of `MODELS`, or the file name of a config of the MMDetec
 imports no training framework: whether such a config exists is found out by `trainables`.
 """
 
-from dataclasses import dataclass
-
-from search_spaces.backbones import BACKBONES_BY_MODEL
-from search_spaces.knob import Knob, Task
+from search_spaces.instance_models import INSTANCE_MODELS
+from search_spaces.knob import Knob
+from search_spaces.model import Model
 from search_spaces.parameters import Choice, Float, Int
+from search_spaces.semantic_models import SEMANTIC_MODELS
 
 __all__ = [
+    "BACKBONE",
     "FROZEN_STAGES",
     "HEAD_WIDTH",
     "INIT",
@@ -18,33 +19,12 @@ __all__ = [
     "MODELS",
     "MODEL_KNOBS",
     "WIDTH",
-    "Model",
     "is_checkpoint_file",
     "is_zoo_config",
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """One network by its short name."""
-
-    name: str
-    task: Task
-    help: str
-
-    @property
-    def backbones(self) -> tuple[str, ...]:
-        """The encoders that it can stand on; the zoo's config for it uses one of them."""
-        return BACKBONES_BY_MODEL[self.name]
-
-
-MODELS: dict[str, Model] = {
-    "mask-rcnn": Model("mask-rcnn", "instance", "two stages: regions, then class, box and mask (FPN)"),
-    "cascade-mask-rcnn": Model("cascade-mask-rcnn", "instance", "three box stages with rising IoU thresholds (FPN)"),
-    "ms-rcnn": Model("ms-rcnn", "instance", "Mask R-CNN that also predicts how good its masks are (FPN)"),
-    "segformer": Model("segformer", "semantic", "Mix Transformer encoder with a light all-MLP head"),
-    "deeplabv3plus": Model("deeplabv3plus", "semantic", "dilated encoder, pyramid of dilated convolutions, decoder"),
-}
+MODELS: dict[str, Model] = {model.name: model for model in (*INSTANCE_MODELS, *SEMANTIC_MODELS)}
 
 
 def is_zoo_config(name: str) -> bool:
@@ -68,6 +48,15 @@ MODEL = Knob(
     source="000: models tried; 001: model search; 004: DeepLabV3+",
     also=is_zoo_config,
     also_text="a zoo config's file name (.py)",
+)
+BACKBONE = Knob(
+    name="backbone",
+    domain=Choice(tuple(dict.fromkeys(name for model in MODELS.values() for name in model.backbones))),
+    field="model.backbone",
+    help="encoder, by short name (`segsweep spaces models` lists those of each model)",
+    source="000: deeper models; 000: backbones; 001: best backbone; 003: R101-FPN then X101-FPN; 004: encoders",
+    zoo=False,
+    values_by_model={model.name: tuple(model.backbones) for model in MODELS.values()},
 )
 INIT = Knob(
     name="init",
@@ -108,4 +97,4 @@ FROZEN_STAGES = Knob(
     models=("mask-rcnn", "cascade-mask-rcnn", "ms-rcnn", "deeplabv3plus"),
 )
 
-MODEL_KNOBS = (MODEL, INIT, WIDTH, HEAD_WIDTH, FROZEN_STAGES)
+MODEL_KNOBS = (MODEL, BACKBONE, INIT, WIDTH, HEAD_WIDTH, FROZEN_STAGES)

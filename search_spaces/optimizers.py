@@ -1,6 +1,7 @@
 """The knobs of the optimizer."""
 
 from search_spaces.knob import Knob
+from search_spaces.models import MODELS
 from search_spaces.parameters import Choice, Float
 
 __all__ = ["LR", "MOMENTUM", "OPTIMIZER", "OPTIMIZER_KNOBS", "WEIGHT_DECAY"]
@@ -12,13 +13,7 @@ OPTIMIZER = Knob(
     help="rule that turns gradients into steps",
     source="000: optimizer SGD -> Adadelta; 004: optimizers",
     default_by={
-        "model": {
-            "mask-rcnn": "sgd",
-            "cascade-mask-rcnn": "sgd",
-            "ms-rcnn": "sgd",
-            "segformer": "adamw",
-            "deeplabv3plus": "sgd",
-        }
+        "model": {model.name: model.optimizer for model in MODELS.values()},
     },
 )
 LR = Knob(
@@ -29,13 +24,7 @@ LR = Knob(
     source="003: base LR; 001: backbone LR against one LR; 004: LR schedules",
     default_by={
         "optimizer": {"sgd": 0.02, "adam": 1e-4, "adamw": 1e-4, "adadelta": 1.0},
-        "model": {
-            "mask-rcnn": 0.02,
-            "cascade-mask-rcnn": 0.02,
-            "ms-rcnn": 0.02,
-            "segformer": 6e-5,
-            "deeplabv3plus": 0.01,
-        },
+        "model": {model.name: model.lr for model in MODELS.values()},
     },
     paths={"*": ("optim_wrapper.optimizer.lr",)},
 )

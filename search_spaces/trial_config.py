@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
 __all__ = [
-    "AugmentationChoice",
     "InputChoice",
     "LossChoice",
     "ModelChoice",
@@ -22,6 +21,8 @@ __all__ = [
 ]
 
 Scalar = bool | int | float | str
+
+_PAIRS = ("augmentation", "overrides")  # fields that hold (name, value) pairs rather than a group
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +76,6 @@ class LossChoice:
 
 
 @dataclass(frozen=True, slots=True)
-class AugmentationChoice:
-    """Online augmentation."""
-
-    flip_probability: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class ThresholdChoice:
     """IoU thresholds, anchors and limits of detectors."""
 
@@ -107,35 +101,41 @@ class TrialConfig:
     optimization: OptimizationChoice = field(default_factory=OptimizationChoice)
     schedule: ScheduleChoice = field(default_factory=ScheduleChoice)
     loss: LossChoice = field(default_factory=LossChoice)
-    augmentation: AugmentationChoice = field(default_factory=AugmentationChoice)
+    augmentation: tuple[tuple[str, Scalar], ...] = ()  # (step, probability or strength), sorted by name
     thresholds: ThresholdChoice = field(default_factory=ThresholdChoice)
     overrides: tuple[tuple[str, Scalar], ...] = ()  # (dotted path in the MMEngine config, value), in order
 
     def get(self, path: str) -> Scalar | None:
         """Returns the value of a dotted field, for example `optimization.lr`."""
         group, name = path.split(".")
+        if group == "augmentation":
+            return dict(self.augmentation).get(name)
         value: Scalar | None = getattr(getattr(self, group), name)
         return value
 
     def with_value(self, path: str, value: Scalar) -> Self:
         """Returns a copy in which the dotted field holds `value`."""
         group, name = path.split(".")
+        if group == "augmentation":
+            return replace(self, augmentation=tuple(sorted({**dict(self.augmentation), name: value}.items())))
         return replace(self, **{group: replace(getattr(self, group), **{name: value})})
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain JSON-ready values; `from_dict` reads them back."""
-        return asdict(self) | {"overrides": [list(pair) for pair in self.overrides]}
+        pairs = {name: [list(pair) for pair in getattr(self, name)] for name in _PAIRS}
+        return asdict(self) | pairs
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Builds the value that `to_dict` wrote."""
         plain = cls()
-        groups = {
+        groups: dict[str, Any] = {
             item.name: type(getattr(plain, item.name))(**values[item.name])
             for item in fields(cls)
-            if item.name != "overrides" and item.name in values
+            if item.name not in _PAIRS and item.name in values
         }
-        return cls(**groups, overrides=tuple((path, value) for path, value in values.get("overrides", ())))
+        pairs: dict[str, Any] = {name: tuple((key, value) for key, value in values.get(name, ())) for name in _PAIRS}
+        return cls(**groups, **pairs)
 
     def hash(self) -> str:
         """Returns 12 hex digits that change whenever any value does."""

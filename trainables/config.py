@@ -10,15 +10,18 @@ from typing import Any
 from mmengine.config import Config
 
 from search_spaces.landing import apply_landings, assert_landed
+from search_spaces.models import MODELS
 from search_spaces.trial_config import TrialConfig
 from segdata.errors import InputError
 from segdata.statistics import ObjectStatistics
+from trainables.adaptations import adapt
 from trainables.description import DataDescription
+from trainables.encoders import put_encoder
 from trainables.fitting import fit_detector, fit_input
 from trainables.optimization import optimizer_config, schedule_config
 from trainables.pipelines import data_config
 from trainables.widths import scale_backbone, scale_heads
-from trainables.zoo import ZOO_FILES, load_base, put_backbone
+from trainables.zoo import load_base
 
 __all__ = ["DEFAULT_BATCH_SIZE", "build_config", "exported_config"]
 
@@ -68,7 +71,8 @@ def build_model(model: Nested, trial: TrialConfig, data: DataDescription) -> Nes
     """Returns the model with its backbone, widths, classes and initial weights."""
     refuse_scaled_imagenet(trial)
     refuse_structure_of_zoo(trial)
-    put_backbone(model, trial.model.backbone)
+    adapt(model, trial.model.name)
+    put_encoder(model, trial.model.backbone)
     scale_backbone(model, trial.model.width)
     scale_heads(model, trial.model.head_width)
     walk(model, lambda part: set_classes(part, len(data.classes)))
@@ -105,7 +109,7 @@ def refuse_structure_of_zoo(trial: TrialConfig) -> None:
     """
     knobs = {"backbone": trial.model.backbone, "width": trial.model.width, "head_width": trial.model.head_width}
     chosen = [name for name, value in knobs.items() if value is not None]
-    if trial.model.name not in ZOO_FILES and chosen:
+    if trial.model.name not in MODELS and chosen:
         raise InputError.of(
             f"expected knobs that the zoo config {trial.model.name} takes, but got {', '.join(chosen)}",
             where="space",

@@ -16,7 +16,8 @@ from rich.tree import Tree
 
 from search_spaces.knob import Knob
 from search_spaces.knobs import KNOBS, knobs_of
-from search_spaces.models import MODELS, Model
+from search_spaces.model import Model
+from search_spaces.models import MODELS
 from search_spaces.space import Parameter, Space
 from search_spaces.trial_config import Scalar
 from segdata.errors import InputError

@@ -134,7 +134,7 @@ def test_values_take_the_type_of_their_knob() -> None:
             "rpn_negative_iou <= rpn_positive_iou, but got at least 0.75 against at most 0.7",
         ),
         ({"rpn_positive_iou": {"float": [0.1, 0.2]}}, "got at least 0.3 against at most 0.2"),
-        ({"backbone": {"choice": ["r50", "mit-b0"]}}, "backbone mit-b0, which mask-rcnn can't take. .*takes r18, r50"),
+        ({"backbone": {"choice": ["r50", "mit-b0"]}}, "backbone mit-b0, which mask-rcnn can't take. .*takes r50, r18"),
         ({"momentum": {"float": [0.5, 0.9]}}, "momentum with optimizer left to the model .*or fix optimizer: sgd"),
         (
             {**TWO_OPTIMIZERS, "momentum": {"float": [0.5, 0.9]}},

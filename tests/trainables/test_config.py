@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from search_spaces.backbones import BACKBONES_BY_MODEL
 from search_spaces.knob import Knob
 from search_spaces.knobs import KNOBS, knobs_of
 from search_spaces.landing import get_path, landings
@@ -29,7 +28,7 @@ from trainables.description import DataDescription
 from trainables.fitting import fit_input
 from trainables.weights import published_weights
 
-ALL_PAIRS = [(model, backbone) for model, backbones in BACKBONES_BY_MODEL.items() for backbone in backbones]
+ALL_PAIRS = [(model.name, backbone) for model in MODELS.values() for backbone in model.backbones]
 STRUCTURAL = ("model", "backbone", "init", "width", "head_width", "image_width", "image_height", "crop_size")
 
 Nested = dict[str, Any]

@@ -1,0 +1,44 @@
+"""What a model is: one literal row that says its name, task, base config, backbones and stock optimizer.
+
+The rows lie in `instance_models` and `semantic_models`; `models` gathers them. Imports only `search_spaces.knob`.
+"""
+
+from dataclasses import dataclass
+
+from search_spaces.knob import Task
+
+__all__ = ["Model"]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One network by its short name.
+
+    Attributes:
+        name: What a sweep file calls it.
+        task: What it segments.
+        help: One line for tables.
+        zoo: The config file that it starts from, below the zoo folder of its task.
+        backbones: The encoders that it can stand on, the stock one first.
+        optimizer: Stock optimizer.
+        lr: Stock learning rate for the zoo's batch.
+        source: The row of the field reports that it comes from, or what else it follows.
+        needs: What it needs beyond a CPU, in words; "" = nothing.
+        any_timm: Whether every encoder of timm (`tu-NAME`) fits as well.
+    """
+
+    name: str
+    task: Task
+    help: str
+    zoo: str
+    backbones: tuple[str, ...]
+    optimizer: str
+    lr: float
+    source: str
+    needs: str = ""
+    any_timm: bool = False
+
+    @property
+    def needs_gpu(self) -> bool:
+        """Whether it can't train on a CPU."""
+        return self.needs == "GPU"
