@@ -13,7 +13,7 @@ export STREAMLIT_BROWSER_GATHER_USAGE_STATS := false
 export DO_NOT_TRACK := true
 export PYTHONSAFEPATH := 1
 
-.PHONY: help setup demo test acceptance check lint format bench lock clean
+.PHONY: help setup demo test acceptance check lint format docs bench lock clean
 .NOTPARALLEL:
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "make acceptance  the minutes-long tests on real images"
 	@echo "make bench       every benchmark; writes docs/benchmarks.json and docs/benchmarks.md"
 	@echo "make format      formats and sorts imports"
+	@echo "make docs        writes the tables of docs/models.md and docs/training.md from the code"
 	@echo "make lock        writes requirements.lock anew from pyproject.toml"
 	@echo "make clean       removes .venv and .setup"
 
@@ -54,6 +55,10 @@ lint: setup
 format: setup
 	$(PY) -m ruff check --fix-only .
 	$(PY) -m ruff format .
+
+docs: setup
+	$(PY) scripts/measure_models.py $(ARGS)
+	$(PY) scripts/write_docs.py
 
 bench: setup
 	$(PY) benchmarks/run_all.py $(ARGS)

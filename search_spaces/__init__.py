@@ -9,12 +9,15 @@ from search_spaces.landing import Landing, applicable_knobs, apply_landings, ass
 from search_spaces.models import MODELS
 from search_spaces.parameters import Choice, Domain, Float, Int
 from search_spaces.paths import get_path, set_path
+from search_spaces.preset import PRESETS, Preset, read_preset
+from search_spaces.preset_merge import merge_preset, preset_space
 from search_spaces.space import Parameter, Space, parse_space
 from search_spaces.trial_config import Scalar, TrialConfig
 
 __all__ = [
     "KNOBS",
     "MODELS",
+    "PRESETS",
     "Choice",
     "Domain",
     "Float",
@@ -22,6 +25,7 @@ __all__ = [
     "Knob",
     "Landing",
     "Parameter",
+    "Preset",
     "Scalar",
     "Space",
     "Task",
@@ -32,6 +36,9 @@ __all__ = [
     "get_path",
     "knobs_of",
     "landings",
+    "merge_preset",
     "parse_space",
+    "preset_space",
+    "read_preset",
     "set_path",
 ]

@@ -6,8 +6,9 @@ from search_spaces.conditions import Conditions, Parameter, TooManyWorldsError, 
 from search_spaces.draft import Draft
 from search_spaces.knobs import KNOBS
 from search_spaces.parameters import same
-from search_spaces.syntax import nearest_name, refuse
+from search_spaces.syntax import refuse
 from search_spaces.trial_config import Scalar
+from search_spaces.wording import brief, nearest_name
 from segdata.errors import SpaceError
 
 __all__ = ["check_conditions", "check_forbid", "check_parents"]
@@ -43,7 +44,7 @@ def _check_parent_value(draft: Draft, parameter: Parameter, parent: str, value: 
         problem = f"expected a parent with separate values, but got {parent}, which is continuous"
         raise draft.refuse(parameter, problem, "Make it a choice, an int or a float with a step", "when", parent)
     if not any(domain.contains(value) for domain in domains):
-        found = "; ".join(domain.text() for domain in domains)
+        found = "; ".join(brief(domain) for domain in domains)
         cure = nearest_name(value, [str(option) for domain in domains for option in domain.edges()])
         problem = f"expected a value that {parent} can take ({found}), but got {value!r}"
         raise draft.refuse(parameter, problem, cure, "when", parent)
@@ -97,7 +98,7 @@ def _check_forbidden_value(draft: Draft, index: int, name: str, value: Scalar) -
     fixed = name in draft.fixed and same(draft.fixed[name], value)
     domains = draft.domains(name)
     if not fixed and not any(domain.contains(value) for domain in domains):
-        found = "; ".join(domain.text() for domain in domains) or f"fixed to {draft.fixed[name]!r}"
+        found = "; ".join(brief(domain) for domain in domains) or f"fixed to {draft.fixed[name]!r}"
         cure = nearest_name(value, [str(option) for domain in domains for option in domain.edges()])
         problem = f"expected a value that {name} can take ({found}), but got {value!r}"
         raise refuse(draft.locate, ("forbid", index, name), problem, cure)

@@ -1,9 +1,9 @@
 """The knobs of what the network sees: image size, crop, batch. Sizes are in pixels."""
 
 from search_spaces.knob import Knob
-from search_spaces.parameters import Int
+from search_spaces.parameters import Choice, Float, Int
 
-__all__ = ["BATCH_SIZE", "CROP_SIZE", "IMAGE_HEIGHT", "IMAGE_WIDTH", "INPUT_KNOBS"]
+__all__ = ["BATCH_SIZE", "CROP_SIZE", "IMAGE_HEIGHT", "IMAGE_WIDTH", "INPUT_KNOBS", "KEEP_RATIO", "MULTI_SCALE"]
 
 IMAGE_WIDTH = Knob(
     name="image_width",
@@ -35,5 +35,21 @@ BATCH_SIZE = Knob(
     default=2,
     paths={"*": ("train_dataloader.batch_size",)},
 )
+KEEP_RATIO = Knob(
+    name="keep_ratio",
+    domain=Choice((True, False)),
+    field="input.keep_ratio",
+    help="false: images are stretched to the width and height, true: fitted into them with their aspect kept",
+    source="000: resize (1024,1280) 0.6084; 002: input 512x512",
+    default=True,
+)
+MULTI_SCALE = Knob(
+    name="multi_scale",
+    domain=Float(0.0, 0.9),
+    field="input.multi_scale",
+    help="training images are resized by a random factor from 1 - x to 1 + x of the input size",
+    source="001: RandomResizedCrop; 002: scale TTA >= k-fold; MMSegmentation: ratio_range",
+    default=0.0,
+)
 
-INPUT_KNOBS = (IMAGE_WIDTH, IMAGE_HEIGHT, CROP_SIZE, BATCH_SIZE)
+INPUT_KNOBS = (IMAGE_WIDTH, IMAGE_HEIGHT, CROP_SIZE, BATCH_SIZE, KEEP_RATIO, MULTI_SCALE)

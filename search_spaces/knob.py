@@ -36,7 +36,10 @@ class Knob:
         zoo: Whether a model given by its zoo config may take it (if its paths exist there).
         values_by_model: The values that a model can take, where they are fewer than the domain.
         needs: Other knobs that must hold one of these values (their default counts if they are not set).
+        unfit: Values of other knobs beside which it can't be set.
+        beside: Knobs of which one at least must be set too, since it has no effect without.
         at_most: Name of the knob that it must not exceed.
+        excludes: Knobs that must not be set in the same trial.
         spread: (low, high) knobs from which a list of stages is spaced evenly; `paths` then hold one `[*]`.
         also: Accepts texts outside `domain`, such as a file name.
         also_text: What `also` accepts, in words.
@@ -55,7 +58,10 @@ class Knob:
     zoo: bool = True
     values_by_model: Mapping[str, tuple[Scalar, ...]] = dataclasses.field(default_factory=dict)
     needs: Mapping[str, tuple[Scalar, ...]] = dataclasses.field(default_factory=dict)
+    unfit: Mapping[str, tuple[Scalar, ...]] = dataclasses.field(default_factory=dict)
+    beside: tuple[str, ...] = ()
     at_most: str | None = None
+    excludes: tuple[str, ...] = ()
     spread: tuple[str, str] | None = None
     also: Callable[[str], bool] | None = None
     also_text: str = ""

@@ -12,20 +12,20 @@ from search_spaces.optimizers import OPTIMIZER_KNOBS
 from search_spaces.schedules import SCHEDULE_KNOBS
 from search_spaces.trial_config import Scalar
 
-__all__ = ["KNOBS", "ORDERED_KNOBS", "knobs_of", "takes", "unordered"]
+__all__ = ["KNOBS", "ORDERED_KNOBS", "THEMES", "knobs_of", "takes", "takes_value", "unordered"]
 
-KNOBS: dict[str, Knob] = {
-    knob.name: knob
-    for knob in (
-        *MODEL_KNOBS,
-        *INPUT_KNOBS,
-        *OPTIMIZER_KNOBS,
-        *SCHEDULE_KNOBS,
-        *LOSS_KNOBS,
-        *AUGMENTATION_KNOBS,
-        *IOU_THRESHOLD_KNOBS,
-    )
+THEMES: dict[str, tuple[Knob, ...]] = {
+    "model": MODEL_KNOBS,
+    "input": INPUT_KNOBS,
+    "optimizer": OPTIMIZER_KNOBS,
+    "schedule": SCHEDULE_KNOBS,
+    "loss": LOSS_KNOBS,
+    "augmentation": AUGMENTATION_KNOBS,
+    "IoU thresholds and limits": IOU_THRESHOLD_KNOBS,
 }
+"""Theme as a table heads it -> its knobs."""
+
+KNOBS: dict[str, Knob] = {knob.name: knob for knobs in THEMES.values() for knob in knobs}
 
 ORDERED_KNOBS = frozenset(name for knob in KNOBS.values() if knob.at_most for name in (knob.name, knob.at_most))
 
@@ -35,6 +35,13 @@ def takes(model: str, knob: Knob) -> bool:
     if model not in MODELS:
         return knob.zoo
     return MODELS[model].task in knob.tasks and (knob.models is None or model in knob.models)
+
+
+def takes_value(model: str, knob: Knob, value: Scalar) -> bool:
+    """Says whether `model`, which takes `knob`, can take this value of it."""
+    if knob.name == "backbone" and model in MODELS:
+        return MODELS[model].takes_backbone(str(value))
+    return value in knob.values_by_model.get(model, (value,))
 
 
 def knobs_of(model: str) -> tuple[Knob, ...]:
@@ -50,8 +57,8 @@ def unordered(values: Mapping[str, Scalar]) -> dict[str, Scalar] | None:
     for knob in KNOBS.values():
         if knob.at_most is None or not {knob.name, knob.at_most} & set(values):
             continue
-        lower = values.get(knob.name, knob.default)
-        upper = values.get(knob.at_most, KNOBS[knob.at_most].default)
+        lower = values.get(knob.name, knob.default_for(values))
+        upper = values.get(knob.at_most, KNOBS[knob.at_most].default_for(values))
         if isinstance(lower, int | float) and isinstance(upper, int | float) and lower > upper:
             return {knob.name: lower, knob.at_most: upper}
     return None

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from search_spaces.knob import Task
 
-__all__ = ["Model"]
+__all__ = ["TIMM_PREFIX", "Model", "is_timm_encoder"]
+
+TIMM_PREFIX = "tu-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +44,12 @@ class Model:
     def needs_gpu(self) -> bool:
         """Whether it can't train on a CPU."""
         return self.needs == "GPU"
+
+    def takes_backbone(self, name: str) -> bool:
+        """Says whether it can stand on the encoder `name`."""
+        return name in self.backbones or (self.any_timm and is_timm_encoder(name))
+
+
+def is_timm_encoder(name: str) -> bool:
+    """Says whether `name` is meant as an encoder of timm, as segmentation-models-pytorch writes it."""
+    return name.startswith(TIMM_PREFIX) and len(name) > len(TIMM_PREFIX)

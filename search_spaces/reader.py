@@ -9,9 +9,11 @@ from search_spaces.draft import Draft
 from search_spaces.knob import Knob, Task
 from search_spaces.knobs import KNOBS
 from search_spaces.model_checks import check_models, check_ordered, check_overrides
+from search_spaces.pair_checks import check_excluded
 from search_spaces.paths import check_path
-from search_spaces.syntax import Key, Locator, nearest_name, read_forbid, read_parameters, read_value, refuse
+from search_spaces.syntax import Key, Locator, read_forbid, read_parameters, read_value, refuse
 from search_spaces.trial_config import Scalar
+from search_spaces.wording import nearest_name
 from segdata.errors import SpaceError
 
 __all__ = ["read_draft"]
@@ -50,13 +52,19 @@ def _check(draft: Draft, override_paths: tuple[str, ...]) -> None:
     check_conditions(draft)
     check_models(draft)
     check_ordered(draft)
+    check_excluded(draft)
     check_overrides(draft, override_paths)
 
 
 def _known_knob(name: str, section: str, task: Task, locate: Locator) -> Knob:
     fitting = [knob.name for knob in KNOBS.values() if task in knob.tasks]
     if name not in KNOBS:
-        raise refuse(locate, (section, name), f"expected a knob, but got {name!r}", nearest_name(name, fitting))
+        raise refuse(
+            locate,
+            (section, name),
+            f"expected a knob, but got {name!r}",
+            nearest_name(name, fitting, "segsweep spaces knobs"),
+        )
     if name not in fitting:
         problem = f"expected a knob of the task {task}, but got {name}, which serves {' and '.join(KNOBS[name].tasks)}"
         raise refuse(locate, (section, name), problem, "Drop it")

@@ -15,8 +15,9 @@ from search_spaces.knob import Task
 from search_spaces.knobs import KNOBS, ORDERED_KNOBS, unordered
 from search_spaces.parameters import Int, plain, same
 from search_spaces.reader import read_draft
-from search_spaces.syntax import Locator, located, nearest_name
+from search_spaces.syntax import Locator, located
 from search_spaces.trial_config import Scalar, TrialConfig
+from search_spaces.wording import brief, nearest_name
 from segdata.errors import SpaceError
 
 __all__ = ["Parameter", "Space", "parse_space"]
@@ -190,12 +191,12 @@ class Space:
 def _checked(parameter: Parameter, given: Mapping[str, Scalar]) -> Scalar:
     name, domain = parameter.knob, parameter.domain
     if name not in given:
-        raise SpaceError(f"sample: expected a value for {name} ({domain.text()}), but got none. Add it")
+        raise SpaceError(f"sample: expected a value for {name} ({brief(domain)}), but got none. Add it")
     value, knob = given[name], KNOBS.get(name)
     if isinstance(value, float) and value.is_integer() and isinstance(domain, Int) and knob and knob.kind() == "float":
         value = int(value)  # a whole-number range of a real-valued knob
     if not domain.contains(value):
-        raise SpaceError(f"sample: expected {name} to be {domain.text()}, but got {value!r}. Give a value of the space")
+        raise SpaceError(f"sample: expected {name} to be {brief(domain)}, but got {value!r}. Give a value of the space")
     return knob.coerce(value) if knob else value
 
 

@@ -4,7 +4,6 @@ Reads plain mappings into `Parameter`s and refuses what is not one of the forms;
 `checks`. Every refusal names the key through a `Locator`.
 """
 
-import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeGuard
 
@@ -13,23 +12,17 @@ from search_spaces.knob import Knob
 from search_spaces.knobs import KNOBS
 from search_spaces.parameters import Choice, Domain, Float, Int, plain
 from search_spaces.trial_config import Scalar
+from search_spaces.wording import brief, nearest_name
 from segdata.errors import SpaceError
 
-__all__ = ["Key", "Locator", "located", "nearest_name", "read_forbid", "read_parameters", "read_value", "refuse"]
+__all__ = ["Key", "Locator", "located", "read_forbid", "read_parameters", "read_value", "refuse"]
 
 Key = tuple[str | int, ...]  # where in the sweep file, for example ("space", "lr", 0, "when")
 Locator = Callable[[Key], str]  # a key -> the text that names it in a message
 
+_LISTS_KNOBS = "segsweep spaces knobs"
 _DOMAIN_WORDS = ("choice", "float", "int")
 _WORDS = (*_DOMAIN_WORDS, "log", "step", "when")
-
-
-def nearest_name(name: object, known: Collection[str]) -> str:
-    """Returns a cure that names the known name nearest to `name`, or all of them if none is near."""
-    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    if close:
-        return f"Did you mean {close[0]}?"
-    return f"Known: {', '.join(sorted(known))}" if known else "There is none to choose from"
 
 
 def located(where: str) -> Locator:
@@ -137,8 +130,9 @@ def _read_choice(spec: Mapping[str, object], key: Key, locate: Locator, knob: Kn
 def _check_value(value: Scalar, knob: Knob) -> None:
     if not knob.accepts(knob.coerce(value)):
         names = [str(option) for option in knob.domain.values] if isinstance(knob.domain, Choice) else []
-        cure = nearest_name(value, names) if names else f"Give a value that {knob.name} can take"
-        raise SpaceError(f"expected {knob.name} to be {knob.domain_text()}, but got {value!r}. {cure}")
+        cure = nearest_name(value, names, "segsweep spaces models") if names else f"Give a value {knob.name} can take"
+        extra = f", or {knob.also_text}" if knob.also_text else ""
+        raise SpaceError(f"expected {knob.name} to be {brief(knob.domain)}{extra}, but got {value!r}. {cure}")
 
 
 def read_value(value: object, key: Key, locate: Locator, knob: Knob | None) -> Scalar:
@@ -163,7 +157,7 @@ def _read_range(word: str, spec: Mapping[str, object], key: Key, locate: Locator
         raise refuse(
             locate,
             here,
-            f"expected `{knob.kind()}` for {knob.name} ({knob.domain_text()}), but got `{word}`",
+            f"expected `{knob.kind()}` for {knob.name} ({brief(knob.domain)}), but got `{word}`",
             f"Write {knob.kind()}",
         )
     ends = _read_ends(word, spec[word], here, locate)
@@ -213,7 +207,7 @@ def read_forbid(entries: object, locate: Locator, known: Collection[str]) -> tup
             if name not in known:
                 problem = f"expected a knob that the space searches or fixes, but got {name!r}"
                 names = set(known) | set(KNOBS)
-                cure = f"Add {name} to the space" if name in KNOBS else nearest_name(name, names)
+                cure = f"Add {name} to the space" if name in KNOBS else nearest_name(name, names, _LISTS_KNOBS)
                 raise refuse(locate, (*key, name), problem, cure)
         read.append(tuple((str(name), _read_values(values, (*key, name), locate)) for name, values in entry.items()))
     return tuple(read)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
 __all__ = [
+    "DEFAULT_EPOCHS",
     "InputChoice",
     "LossChoice",
     "ModelChoice",
@@ -21,6 +22,9 @@ __all__ = [
 ]
 
 Scalar = bool | int | float | str
+
+DEFAULT_EPOCHS = 12
+DEFAULT_VALIDATIONS = 10  # of a plan in iterations
 
 _PAIRS = ("augmentation", "overrides")  # fields that hold (name, value) pairs rather than a group
 
@@ -44,6 +48,8 @@ class InputChoice:
     image_width: int | None = None
     image_height: int | None = None
     crop_size: int | None = None  # side of a random training crop; None = whole image
+    keep_ratio: bool | None = None  # None or True: fitted into width and height; False: stretched to them
+    multi_scale: float | None = None  # training sizes from 1 - x to 1 + x of the input size; None or 0.0 = one size
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +61,65 @@ class OptimizationChoice:
     momentum: float | None = None
     weight_decay: float | None = None
     batch_size: int | None = None
+    backbone_lr_factor: float | None = None
+    layer_decay: float | None = None  # factor on the learning rate from one encoder stage to the one before it
+    norm_decay: bool | None = None  # whether weight decay pulls at normalisation layers too
+    gradient_clip: float | None = None  # largest norm of all gradients together
+    accumulate: int | None = None  # batches a step
+    ema: float | None = None  # share of the newest weights in their moving average; 0 = no average
+    precision: str | None = None  # fp32 | fp16 | bf16
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleChoice:
-    """How long and in which shape the learning rate runs."""
+    """How long a trial trains, and in which shape its learning rate runs.
 
-    epochs: int = 12
-    validation_interval: int = 1  # epochs from one validation (and checkpoint) to the next
+    A plan is counted in epochs or, if `max_iters` is set, in optimizer iterations; an "epoch" is then what lies between
+    two validations, so that everything that counts in epochs (reports, schedulers, resume) holds for both.
+    """
+
+    epochs: int | None = None  # None = 12
+    validation_interval: int | None = None  # epochs from one validation (and checkpoint) to the next; None = 1
+    max_iters: int | None = None
+    validation_iters: int | None = None  # iterations between validations; None = a tenth of `max_iters`
+    shape: str | None = None  # step | cosine | poly | one-cycle | plateau | constant
+    warm_up: float | None = None  # share of the plan
+    step_1: float | None = None  # share of the plan, as are step_2 and step_3
+    step_2: float | None = None
+    step_3: float | None = None
+    step_gamma: float | None = None
+    poly_power: float | None = None
+    final_lr_factor: float | None = None
+    plateau_patience: int | None = None
+    best_by: str | None = None  # score | loss
+
+    @property
+    def planned_epochs(self) -> int:
+        """How many epochs the plan has; with `max_iters`, how many validations."""
+        if self.max_iters is None:
+            return DEFAULT_EPOCHS if self.epochs is None else self.epochs
+        return -(-self.max_iters // self.iterations_an_epoch)
+
+    @property
+    def iterations_an_epoch(self) -> int:
+        """How many iterations lie between two validations of a plan in iterations.
+
+        Raises:
+            ValueError: The plan is in epochs, whose length depends on the data.
+        """
+        if self.max_iters is None:
+            raise ValueError("a plan in epochs has as many iterations an epoch as there are batches of training images")
+        return min(self.max_iters, self.validation_iters or -(-self.max_iters // DEFAULT_VALIDATIONS))
 
 
 @dataclass(frozen=True, slots=True)
 class LossChoice:
-    """Factors of the loss terms; None = the model's own."""
+    """The loss terms and their factors; None = the model's own."""
 
+    kind: str | None = None  # ce | focal | dice | lovasz | soft-iou | ce+...
+    mix: float | None = None  # share of the second term
+    focal_gamma: float | None = None
+    class_balance: str | None = None  # none | inverse | inverse-sqrt | median
     class_weight: float | None = None
     box_weight: float | None = None
     mask_weight: float | None = None

@@ -1,6 +1,7 @@
 """What a data set is like, in plain numbers: the baseline's anchors, input size and limits are fitted to them."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,7 @@ class ObjectStatistics:
     image_height_median: float
     image_width_max: int
     image_height_max: int
+    class_counts: tuple[int, ...] = ()  # objects of each class, in the order of the categories; () = not counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,13 @@ def object_statistics(dataset: InstanceDataset) -> ObjectStatistics:
         image_height_median=float(np.median(heights)),
         image_width_max=int(widths.max()),
         image_height_max=int(heights.max()),
+        class_counts=_class_counts(dataset),
     )
+
+
+def _class_counts(dataset: InstanceDataset) -> tuple[int, ...]:
+    counts = Counter(obj.category_id for obj in dataset.objects if not obj.is_crowd)
+    return tuple(counts[category_id] for category_id in dataset.category_ids)
 
 
 def pixel_statistics(dataset: SemanticDataset) -> PixelStatistics:

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
@@ -20,8 +21,9 @@ from search_spaces.trial_config import Scalar
 from segdata.errors import InputError
 from segsweep.checkpoints import CheckpointKeeper
 from segsweep.data_roles import SweepRoles, check_images, read_roles
+from segsweep.initial_weights import check_weights, keep_copies, other_sweeps, try_local_weights
 from segsweep.leaderboard import rank
-from segsweep.preflight import check_configs, fitted_values
+from segsweep.preflight import check_configs, check_devices, fitted_values
 from segsweep.progress import ProgressObserver
 from segsweep.ray_session import ray_session
 from segsweep.resources import TrialResources, cluster_nodes, this_machine, trial_resources
@@ -60,6 +62,7 @@ class Checked:
     data: DataDescription
     origin: Origin
     fitted: Mapping[str, Scalar]
+    local: Mapping[str, Path]  # what `init: sweep:NAME` stands for
 
 
 def start(sweep: Sweep, console: Console, address: str | None = None) -> SweepResult:
@@ -135,6 +138,7 @@ def launch(sweep: Sweep, folder: RunFolder, console: Console, address: str | Non
         nodes = this_machine() if address is None else cluster_nodes()
         try:
             resources = trial_resources(config.resources, config.budget.concurrent, nodes)
+            check_devices(sweep.space, config.task, resources.gpu)
         except InputError as error:
             raise InputError(f"{sweep.source or 'sweep'}: {error}") from error
         pool = stack.enter_context(ThreadPoolExecutor(1))
@@ -166,8 +170,11 @@ def check(sweep: Sweep, folder: RunFolder, console: Console) -> Checked:
         )
     check_images(roles)
     data = roles.describe(folder.data)
-    check_configs(sweep.space, data, sweep.folder)
-    return Checked(roles, data, origin, fitted_values(sweep.space, data))
+    check_configs(sweep.space, data)
+    local = other_sweeps(sweep, folder)
+    check_weights(sweep, local)
+    try_local_weights(sweep, data, local)
+    return Checked(roles, data, origin, fitted_values(sweep.space, data), local)
 
 
 def open_recorder(sweep: Sweep, origin: Origin, tags: Mapping[str, str]) -> SweepRecorder:
@@ -214,7 +221,8 @@ def run_trials(
     tracking.write(recorder.start_sweep, "the start of the sweep")
     tracking.synchronize(before)
     deadline_unix_s = None if config.budget.hours is None else time.time() + 3600 * config.budget.hours
-    context = trial_context(sweep, checked.data, resources, deadline_unix_s)
+    local = keep_copies(folder, checked.local)
+    context = trial_context(sweep, checked.data, resources, deadline_unix_s, local)
     with ProgressObserver(console, config.metric, config.mode, config.budget.trials, before) as progress:
         observers: tuple[SweepObserver, ...] = (tracking, keeper, progress)
         for attempt in range(config.max_failures + 1):

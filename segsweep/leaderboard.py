@@ -11,8 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from segsweep.search.study import Mode, TrialRecord
+from trainables.loaded_weights import LoadedWeights
+from trainables.trial_files import TrialFiles
 
-__all__ = ["as_rows", "leaderboard_table", "rank"]
+__all__ = ["as_rows", "initial_weights", "leaderboard_table", "rank"]
 
 SHOWN_KNOBS = ("model", "backbone", "optimizer", "lr")
 
@@ -37,9 +39,16 @@ def as_rows(records: Sequence[TrialRecord], metric: str, trials: Path) -> list[d
             "origin": record.origin,
             "parameters": dict(record.sample),
             "directory": str(trials / f"{record.number:04d}"),
+            "initial_weights": initial_weights(trials, record),
         }
         for place, record in enumerate(records, start=1)
     ]
+
+
+def initial_weights(trials: Path, record: TrialRecord) -> str | None:
+    """Says what a trial started from and what of it was loaded; None if from nothing."""
+    loaded = LoadedWeights.read(TrialFiles(trials / f"{record.number:04d}").initial)
+    return None if loaded is None else f"init {loaded.init}: {loaded.text()}"
 
 
 def leaderboard_table(records: Sequence[TrialRecord], metric: str, title: str) -> Table:

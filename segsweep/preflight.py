@@ -5,34 +5,47 @@ Imports trainables' config (mmengine, no network is built).
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from search_spaces.landing import get_path, landings
+from search_spaces.parameters import Choice
 from search_spaces.space import Space
-from search_spaces.trial_config import Scalar, TrialConfig
-from segdata.errors import InputError
+from search_spaces.trial_config import Scalar, ScheduleChoice, TrialConfig
 from trainables.config import build_config
-from trainables.description import DataDescription
-from trainables.weights import require_weights
+from trainables.description import DataDescription, Task
+from trainables.devices import needs_gpu, refuse_on_cpu
 
-__all__ = ["check_configs", "fitted_values", "longest_plan"]
+__all__ = ["check_configs", "check_devices", "fitted_values", "longest_plan"]
 
 SAMPLES = 64  # draws that look for further networks and branches beyond the baseline
 
 FITTED = ("detections_per_image", "anchor_scale")  # by trainables.fitting
 
 
-def check_configs(space: Space, data: DataDescription, folder: Path) -> None:
+def check_configs(space: Space, data: DataDescription) -> None:
     """Builds the config of the baseline and of one sample of every (model, backbone, optimizer) that draws find.
 
     Raises:
-        InputError: A value of the space cannot land in a model's config, or initial weights are out of reach.
+        InputError: A value of the space cannot land in a model's config.
     """
     for trial in distinct_trials(space):
-        refuse_missing_weights(trial, folder)
-        require_weights(build_config(trial, data, seed=0))
+        build_config(trial, data, seed=0)
+
+
+def check_devices(space: Space, task: Task, gpu: float) -> None:
+    """Refuses models that train on a GPU only, where a trial gets `gpu` (a share, or 0) of one.
+
+    Raises:
+        InputError: A trial gets none, and the space holds such a model.
+    """
+    searched = [parameter.domain for parameter in space.parameters if parameter.knob == "model"]
+    names = [str(option) for domain in searched if isinstance(domain, Choice) for option in domain.values]
+    if "model" in space.fixed:
+        names.append(str(space.fixed["model"]))
+    for name in () if gpu else names:
+        if needs_gpu(name, task):
+            raise refuse_on_cpu(name, "space.model")
 
 
 def distinct_trials(space: Space) -> Iterator[TrialConfig]:
@@ -62,22 +75,22 @@ def fitted_values(space: Space, data: DataDescription) -> dict[str, Scalar]:
     return {knob: get_path(config, path)[0] for knob, path in places.items()}
 
 
-def refuse_missing_weights(trial: TrialConfig, folder: Path) -> None:
-    """`init` must be `none`, `imagenet` (fetched by MMEngine's downloader, once a node) or a file that is there."""
-    init = trial.model.init
-    if init in ("none", "imagenet") or (folder / init).is_file():
-        return
-    raise InputError.of(
-        f"expected none, imagenet or an existing checkpoint, but got {init!r}",
-        where="init",
-        cure="Check the path; relative ones start at the sweep file's folder.",
-    )
-
-
 def longest_plan(space: Space) -> int:
-    """Returns the largest number of epochs that a trial of the space may plan."""
-    searched = [parameter for parameter in space.parameters if parameter.knob == "epochs"]
-    plans = [int(edge) for parameter in searched for edge in parameter.domain.edges()]
-    if all(parameter.when for parameter in searched):  # there may be trials in which no case applies
-        plans.append(int(space.fixed.get("epochs", TrialConfig().schedule.epochs)))
-    return max(plans)
+    """Returns the largest number of epochs (of validations, where `max_iters` is set) that a trial may plan."""
+    epochs, iterations, stretches = (values_of(space, name) for name in ("epochs", "max_iters", "validation_iters"))
+    plans: list[ScheduleChoice] = []
+    for count in iterations:
+        if count is None:
+            plans.extend(ScheduleChoice(epochs=known) for known in epochs)
+        else:
+            plans.extend(ScheduleChoice(max_iters=count, validation_iters=stretch) for stretch in stretches)
+    return max(plan.planned_epochs for plan in plans)
+
+
+def values_of(space: Space, knob: str) -> list[int | None]:
+    """Returns the ends of all that a whole-numbered knob can be, and None if there may be trials that do not set it."""
+    if knob in space.fixed:
+        return [int(space.fixed[knob])]
+    searched = [parameter for parameter in space.parameters if parameter.knob == knob]
+    found: list[int | None] = [int(edge) for parameter in searched for edge in parameter.domain.edges()]
+    return [*found, None] if all(parameter.when for parameter in searched) else found

@@ -16,7 +16,7 @@ from ray._private.utils import get_num_cpus
 from segdata.errors import InputError
 from segsweep.sweep_config import ResourcesConfig
 
-__all__ = ["TrialResources", "cluster_nodes", "this_machine", "trial_resources"]
+__all__ = ["TrialResources", "cluster_nodes", "gpus_in_reach", "this_machine", "trial_resources"]
 
 Node = Mapping[str, float]
 
@@ -54,6 +54,11 @@ def this_machine() -> list[Node]:
     if visible is not None:
         gpus = min(gpus, len(visible))
     return [{"CPU": float(get_num_cpus()), "GPU": float(gpus)}]
+
+
+def gpus_in_reach(wanted: ResourcesConfig) -> float:
+    """Returns the GPUs that a trial asks for (a cluster may have them), else those of this machine."""
+    return this_machine()[0]["GPU"] if wanted.gpu is None else wanted.gpu
 
 
 def cluster_nodes() -> list[Node]:

@@ -3,6 +3,7 @@
 sweep.yaml      the sweep file as it was started      origin.json  what the sweep is: id, data, where paths start from
 data/           one file a role, as trials read it    study.journal  the study
 trials/NNNN/    one folder a trial                    tune/        Ray Tune's own state, one folder a launch
+initial/        weights of other sweeps that trials start from
 ensembles/      prediction sets and ensembles         driver.lock  held by the one driver
 """
 
@@ -67,6 +68,10 @@ class RunFolder:
     @property
     def trials(self) -> Path:
         return self.path / "trials"
+
+    @property
+    def initial(self) -> Path:
+        return self.path / "initial"
 
     @property
     def ensembles(self) -> Path:

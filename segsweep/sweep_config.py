@@ -17,6 +17,7 @@ __all__ = [
     "BudgetConfig",
     "DataConfig",
     "EnsembleConfig",
+    "PresetConfig",
     "ResourcesConfig",
     "RoleConfig",
     "SchedulerConfig",
@@ -24,6 +25,7 @@ __all__ = [
     "StorageConfig",
     "SweepConfig",
     "TrackingConfig",
+    "WeightsConfig",
 ]
 
 Whole = Annotated[int, Strict()]
@@ -173,6 +175,18 @@ class ResourcesConfig(_Section):
         return value
 
 
+class PresetConfig(_Section):
+    """The preset that the space builds on, and what of it is left out. A sweep file writes its name, or both."""
+
+    name: str
+    drop: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+
 class StorageConfig(_Section):
     """Where trials are kept, and how many checkpoints of each."""
 
@@ -184,6 +198,22 @@ class TrackingConfig(_Section):
     """Where MLflow records the sweep."""
 
     uri: str = "sqlite:///mlflow.db"
+
+
+class WeightsConfig(_Section):
+    """Where published weights lie on each node (None = torch's cache), and what serves them in their authors' place."""
+
+    folder: str | None = None
+    mirror: str | None = None
+
+    @field_validator("mirror")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError(
+                f"expected a URL below which files lie by their names, but got {value!r}. Write http://... or https://..."
+            )
+        return value
 
 
 class EnsembleConfig(_Section):
@@ -215,6 +245,7 @@ class SweepConfig(_Section):
     search: SearchConfig = SearchConfig()
     budget: BudgetConfig
     resources: ResourcesConfig = ResourcesConfig()
+    preset: PresetConfig | None = None
     space: dict[str, Any] = Field(default_factory=dict)
     overrides: dict[str, Any] = Field(default_factory=dict)
     forbid: tuple[dict[str, Any], ...] = ()
@@ -223,6 +254,7 @@ class SweepConfig(_Section):
     storage: StorageConfig = StorageConfig()
     tracking: TrackingConfig = TrackingConfig()
     ensemble: EnsembleConfig = EnsembleConfig()
+    weights: WeightsConfig = WeightsConfig()
     max_failures: Annotated[Whole, Field(ge=0)] = 2
     trial_timeout_minutes: Annotated[Number, Field(gt=0)] | None = None
 

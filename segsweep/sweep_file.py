@@ -5,24 +5,24 @@ started and nothing written.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from search_spaces.space import Space, parse_space
-from search_spaces.syntax import nearest_name
+from search_spaces.preset import Preset
+from search_spaces.space import Space
+from search_spaces.wording import nearest_name
+from search_spaces.yaml_source import read_yaml
 from segdata.dataset_folder import open_dataset_folder
 from segdata.errors import DatasetError, SweepFileError
 from segsweep.sweep_config import ENSEMBLE_METHODS, DataConfig, RoleConfig, SweepConfig
-from segsweep.yaml_source import read_yaml
+from segsweep.sweep_space import Locate, read_space
 from segtrack import resolve_uri
 
 __all__ = ["Role", "Sweep", "SweepConfig", "SweepData", "load_sweep", "read_config", "resolve_sweep"]
-
-Locate = Callable[[Sequence[str | int]], str]
 
 _LATER_KEYS = {("budget", "device_hours"), ("budget", "patience")}
 
@@ -59,6 +59,8 @@ class Sweep:
         space: What may be tried.
         storage: Folder that holds the sweeps' own folders.
         tracking_uri: MLflow's, with an absolute path if it names a file.
+        preset: What the space builds on.
+        weights: Folder of published weights, the same on each node; None = torch's cache.
     """
 
     config: SweepConfig
@@ -69,6 +71,8 @@ class Sweep:
     space: Space
     storage: Path
     tracking_uri: str
+    preset: Preset | None = None
+    weights: Path | None = None
 
     @property
     def path(self) -> Path:
@@ -123,7 +127,7 @@ def resolve_sweep(
     folder = folder.absolute()
     locate = locate or (lambda key: "sweep: " + ".".join(str(part) for part in key))
     _check_task(config, locate)
-    space = parse_space(config.space, config.overrides, config.forbid, config.fixed, task=config.task, where=locate)
+    space, preset = read_space(config, locate)
     data = _resolve_data(config, folder, locate)
     by_dataset = Path(config.data.dataset).name if config.data.dataset else ""
     return Sweep(
@@ -133,8 +137,10 @@ def resolve_sweep(
         project=config.project or by_dataset or config.name,
         data=data,
         space=space,
+        preset=preset,
         storage=_absolute(config.storage.path, folder),
         tracking_uri=resolve_uri(config.tracking.uri, folder, where=locate(("tracking", "uri"))),
+        weights=None if config.weights.folder is None else _absolute(config.weights.folder, folder),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from segsweep.search.study import TrialRecord
 from segtrack.recorder import RunStatus, SweepRecorder, TrackingLostError
+from trainables.loaded_weights import LoadedWeights
 from trainables.trial_files import TrialFiles
 
 __all__ = ["TrackingObserver"]
@@ -96,7 +97,7 @@ class TrackingObserver:
 
     def _end(self, record: TrialRecord) -> None:
         files = self.files_of(record.number)
-        artifacts = [files.config, files.history, files.log]
+        artifacts = [files.config, files.history, files.log, files.initial]
         if record.best_epoch is not None and self.keeps(record.number):
             artifacts.append(files.best)
         tags = {
@@ -104,6 +105,9 @@ class TrackingObserver:
             "segsweep.reason": record.reason,
             "segsweep.best_epoch": str(record.best_epoch),
         }
+        loaded = LoadedWeights.read(files.initial)
+        if loaded is not None:
+            tags |= {"init.loaded": loaded.text(), "init.share": f"{loaded.share:.4f}"}
         self.recorder.end_trial(record.number, STATUS[record.outcome], tags, artifacts)
 
     def _try(self, record: TrialRecord, write: Callable[[], None]) -> None:

@@ -3,7 +3,7 @@
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,7 +61,11 @@ def scheduler_of(sweep: Sweep, before: tuple[TrialRecord, ...]) -> TrialSchedule
 
 
 def trial_context(
-    sweep: Sweep, data: DataDescription, resources: TrialResources, deadline_unix_s: float | None
+    sweep: Sweep,
+    data: DataDescription,
+    resources: TrialResources,
+    deadline_unix_s: float | None,
+    local: Mapping[str, Path] | None = None,
 ) -> TrialContext:
     """Returns what all trials of this launch share."""
     config = sweep.config
@@ -77,6 +81,8 @@ def trial_context(
         max_failures=config.max_failures,
         custom_imports=config.custom_imports,
         folder=sweep.folder,
+        weights=sweep.weights,
+        local=local or {},
         trial_timeout_s=None if minutes is None else 60 * minutes,
         deadline_unix_s=deadline_unix_s,
     )

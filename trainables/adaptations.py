@@ -6,11 +6,14 @@ Pure functions on plain nested dicts.
 from collections.abc import Callable
 from typing import Any
 
+from trainables.instance_adaptations import INSTANCE_ADAPTATIONS
+from trainables.semantic_adaptations import SEMANTIC_ADAPTATIONS
+
 __all__ = ["adapt"]
 
 Nested = dict[str, Any]
 
-ADAPTATIONS: dict[str, Callable[[Nested], None]] = {}
+ADAPTATIONS: dict[str, Callable[[Nested], None]] = {**INSTANCE_ADAPTATIONS, **SEMANTIC_ADAPTATIONS}
 
 
 def adapt(model: Nested, name: str) -> None:

@@ -9,21 +9,33 @@ from typing import Any
 
 from mmengine.config import Config
 
+from search_spaces.backbones import FREEZABLE
+from search_spaces.knobs import KNOBS
 from search_spaces.landing import apply_landings, assert_landed
-from search_spaces.models import MODELS
+from search_spaces.models import MODELS, is_checkpoint_file, is_sweep_reference
 from search_spaces.trial_config import TrialConfig
+from search_spaces.wording import nearest_name, some
 from segdata.errors import InputError
 from segdata.statistics import ObjectStatistics
 from trainables.adaptations import adapt
+from trainables.class_counts import refuse_other_counts
 from trainables.description import DataDescription
 from trainables.encoders import put_encoder
 from trainables.fitting import fit_detector, fit_input
-from trainables.optimization import optimizer_config, schedule_config
+from trainables.initial_parts import take_published
+from trainables.instance_adaptations import pad_to_one_size, sync_recursive_backbone
+from trainables.loss_config import put_loss
+from trainables.networks.names import custom_imports
+from trainables.networks.smp_pairs import check_pair
+from trainables.networks.smp_pixels import put_pixels
+from trainables.optimization import averaging_config, optimizer_config
 from trainables.pipelines import data_config
+from trainables.schedules import Mode, put_iterations, schedule_config
+from trainables.semantic_adaptations import fit_positions, padded_side
 from trainables.widths import scale_backbone, scale_heads
 from trainables.zoo import load_base
 
-__all__ = ["DEFAULT_BATCH_SIZE", "build_config", "exported_config"]
+__all__ = ["DEFAULT_BATCH_SIZE", "assemble_model", "build_config", "exported_config"]
 
 Nested = dict[str, Any]
 
@@ -31,8 +43,18 @@ DEFAULT_BATCH_SIZE = {"instance": 2, "semantic": 4}
 KEPT_FROM_ZOO = ("model", "default_scope", "env_cfg", "vis_backends", "visualizer", "log_processor", "log_level")
 
 
-def build_config(trial: TrialConfig, data: DataDescription, *, seed: int, loader_workers: int = 0) -> Nested:
+def build_config(
+    trial: TrialConfig,
+    data: DataDescription,
+    *,
+    seed: int,
+    loader_workers: int = 0,
+    metric: str | None = None,
+    mode: Mode = "max",
+) -> Nested:
     """Builds the whole config of a trial as plain nested dicts.
+
+    `metric` and `mode` are what a learning rate watches that falls on plateaus; None = the task's usual score.
 
     Raises:
         InputError: The model, its backbone or a knob cannot be put together.
@@ -43,12 +65,17 @@ def build_config(trial: TrialConfig, data: DataDescription, *, seed: int, loader
     config: Nested = {key: base[key] for key in KEPT_FROM_ZOO if key in base}
     config["model"] = build_model(config["model"], trial, data)
     if isinstance(data.statistics, ObjectStatistics):
-        fit_detector(config["model"], data.statistics, size)
-    pad_batches(config["model"], size.crop or max(size.width, size.height))
-    config |= data_config(data, size, batch_size=batch_size, loader_workers=loader_workers)
+        fit_detector(config["model"], data.statistics, size, trial.thresholds.detections_per_image)
+    else:
+        put_loss(config["model"], trial.loss, data.statistics.class_frequencies)
+    pad_batches(config["model"], size.largest_px)
+    config |= data_config(data, size, trial.augmentation, batch_size=batch_size, loader_workers=loader_workers)
+    pad_to_one_size(config, size.largest_px)
     iterations = iterations_an_epoch(config["train_dataloader"], data.statistics.images)
-    config |= schedule_config(data.task, trial.schedule, iterations)
+    put_iterations(config["train_dataloader"], trial.schedule)
+    config |= schedule_config(data.task, trial.schedule, iterations, metric, mode)
     config["optim_wrapper"] = optimizer_config(trial, batch_size, base)
+    config |= averaging_config(trial.optimization)
     config |= {
         "default_scope": {"instance": "mmdet", "semantic": "mmseg"}[data.task],
         "log_processor": {"type": "LogProcessor", "window_size": 10, "by_epoch": True},
@@ -56,8 +83,10 @@ def build_config(trial: TrialConfig, data: DataDescription, *, seed: int, loader
         "load_from": None,
         "resume": False,
     }
+    refuse_other_counts(trial, len(data.classes))
     apply_landings(config, trial)
     assert_landed(config, trial)
+    config |= custom_imports(config)
     return config
 
 
@@ -68,37 +97,47 @@ def iterations_an_epoch(loader: Nested, images: int) -> int:
 
 
 def build_model(model: Nested, trial: TrialConfig, data: DataDescription) -> Nested:
-    """Returns the model with its backbone, widths, classes and initial weights."""
-    refuse_scaled_imagenet(trial)
+    """Returns the model with its backbone, widths and classes; `trainables.weights` loads what it starts from."""
+    assemble_model(model, trial, len(data.classes))
+    take_published(model)
+    return model
+
+
+def assemble_model(model: Nested, trial: TrialConfig, classes: int) -> None:
+    """Puts backbone, widths and classes into a zoo's model, in place; it still names published weights."""
+    refuse_scaled_weights(trial)
     refuse_structure_of_zoo(trial)
+    refuse_foreign_backbone(trial)
+    refuse_frozen_stages(trial)
     adapt(model, trial.model.name)
     put_encoder(model, trial.model.backbone)
+    check_pair(model)
+    put_pixels(model)
     scale_backbone(model, trial.model.width)
     scale_heads(model, trial.model.head_width)
-    walk(model, lambda part: set_classes(part, len(data.classes)))
+    walk(model, lambda part: set_classes(part, classes))
     walk(model, use_plain_batch_norm)
-    if trial.model.init != "imagenet":
-        model.pop("pretrained", None)
-        walk(model, forget_published_weights)
     if trial.model.init == "none":
         train_whole_backbone(model["backbone"])
     if trial.model.frozen_stages is not None:
         model["backbone"]["frozen_stages"] = trial.model.frozen_stages
-    return model
+    sync_recursive_backbone(model)
 
 
-def refuse_scaled_imagenet(trial: TrialConfig) -> None:
-    """Published weights fit stock widths only; MMEngine would leave out what does not fit.
+def refuse_scaled_weights(trial: TrialConfig) -> None:
+    """Published weights fit stock widths only; a user's own file may have been trained at any.
 
     Raises:
         InputError: The backbone is scaled and yet to start from published weights.
     """
-    if trial.model.init == "imagenet" and trial.model.width not in (None, 1.0):
-        raise InputError.of(
-            f"expected width 1 with init imagenet, but got {trial.model.width}",
-            where="space.width",
-            cure="Drop width, or set `init: none`.",
-        )
+    init = trial.model.init
+    if trial.model.width in (None, 1.0) or init == "none" or is_checkpoint_file(init) or is_sweep_reference(init):
+        return
+    raise InputError.of(
+        f"expected width 1 with init {init}, but got {trial.model.width}",
+        where="space.width",
+        cure="Drop width, or set `init: none`.",
+    )
 
 
 def refuse_structure_of_zoo(trial: TrialConfig) -> None:
@@ -114,6 +153,42 @@ def refuse_structure_of_zoo(trial: TrialConfig) -> None:
             f"expected knobs that the zoo config {trial.model.name} takes, but got {', '.join(chosen)}",
             where="space",
             cure="Leave them out, or set paths of its config by `overrides`.",
+        )
+
+
+def refuse_foreign_backbone(trial: TrialConfig) -> None:
+    """Each model stands on some encoders only.
+
+    Raises:
+        InputError: The model has no place for the chosen one; names the nearest that fits.
+    """
+    name, backbone = trial.model.name, trial.model.backbone
+    if backbone is None or name not in MODELS or MODELS[name].takes_backbone(backbone):
+        return
+    fitting = MODELS[name].backbones
+    listing = nearest_name(backbone, fitting, f"segsweep spaces models {name}")
+    raise InputError.of(
+        f"expected a backbone that fits {name} ({some(fitting) or 'its own only'}), but got {backbone}",
+        where="space.backbone",
+        cure=listing if fitting else f"Leave backbone out for {name}.",
+    )
+
+
+def refuse_frozen_stages(trial: TrialConfig) -> None:
+    """Some encoders cannot keep their first stages as they are.
+
+    Raises:
+        InputError: Stages of such an encoder are to be frozen.
+    """
+    name = trial.model.name
+    if trial.model.frozen_stages is None or name not in (KNOBS["frozen_stages"].models or ()):
+        return
+    backbone = trial.model.backbone or MODELS[name].backbones[0]
+    if backbone not in FREEZABLE:
+        raise InputError.of(
+            f"expected a backbone whose stages can be frozen ({some(FREEZABLE)}), but got {backbone}",
+            where="space.frozen_stages",
+            cure="Leave frozen_stages out for it by `when: {backbone: ...}`.",
         )
 
 
@@ -147,13 +222,6 @@ def use_plain_batch_norm(part: Nested) -> None:
         part["type"] = "BN"
 
 
-def forget_published_weights(part: Nested) -> None:
-    """Drops weights that would be fetched from a network."""
-    published = part.get("init_cfg")
-    if isinstance(published, dict) and published.get("type") == "Pretrained":
-        del part["init_cfg"]
-
-
 def train_whole_backbone(backbone: Nested) -> None:
     """From scratch nothing may stay frozen: random stages and untrained norms would."""
     if "frozen_stages" in backbone:
@@ -168,12 +236,14 @@ def pad_batches(model: Nested, side_px: int) -> None:
     """Pads training images of a semantic model, and of a detector that wants one size, to a square."""
     preprocessor = model["data_preprocessor"]
     if preprocessor["type"] == "SegDataPreProcessor":
-        preprocessor["size"] = (side_px, side_px)
+        side = padded_side(model, side_px)
+        preprocessor["size"] = (side, side)
+        fit_positions(model, side)
     for augment in preprocessor.get("batch_augments") or ():
         if augment["type"] == "BatchFixedSizePad":
             augment["size"] = (side_px, side_px)
 
 
 def exported_config(config: Nested) -> Config:
-    """Returns the config as stock MMDet and MMSeg tools read it."""
-    return Config(config)
+    """Returns the config as stock MMDet and MMSeg tools read it; MMSeg's `inference_model` asks for `test_pipeline`."""
+    return Config(config | {"test_pipeline": config["test_dataloader"]["dataset"]["pipeline"]})

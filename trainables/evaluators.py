@@ -3,7 +3,7 @@
 Takes the place of CocoMetric (which rounds to 3 decimals) and IoUMetric (to 0.01 %).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from segscore.instances import score_instance_results
 from segscore.metrics import all_metrics
 from segscore.semantic import SemanticAccumulator
 from trainables.description import DataDescription
-from trainables.outputs import coco_results, instances_of
+from trainables.outputs import coco_results, instances_of, limits_of
 
 __all__ = ["evaluator_config", "register_evaluators"]
 
@@ -28,24 +28,26 @@ def register_evaluators() -> None:
         METRICS.register_module(module=evaluator, force=True)
 
 
-def evaluator_config(data: DataDescription) -> dict[str, Any]:
-    """Returns the config of the evaluator over the val role."""
+def evaluator_config(data: DataDescription, model: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the config of the evaluator over the val role, for a model's config."""
     if data.task == "instance":
-        return {"type": InstanceEvaluator.__name__, "annotations": str(data.val.annotations)}
+        annotations, floor = str(data.val.annotations), limits_of(model).floor
+        return {"type": InstanceEvaluator.__name__, "annotations": annotations, "minimum_confidence": floor}
     return {"type": SemanticEvaluator.__name__, "labels": str(data.val.labels)}
 
 
 class InstanceEvaluator(BaseMetric):
     """Mask and box AP at a maxDets that fits the data."""
 
-    def __init__(self, annotations: str) -> None:
+    def __init__(self, annotations: str, minimum_confidence: float = 0.0) -> None:
         super().__init__()
+        self.minimum_confidence = minimum_confidence
         self.truth = read_coco(Path(annotations))
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Keeps each image's objects as COCO results."""
         for sample in data_samples:
-            found = instances_of(sample["pred_instances"])
+            found = instances_of(sample["pred_instances"], self.minimum_confidence)
             self.results.append(coco_results(sample["img_id"], found, self.truth.category_ids))
 
     def compute_metrics(self, results: list[list[dict[str, Any]]]) -> dict[str, float]:

@@ -1,11 +1,16 @@
-"""Data sets, pipelines and loaders of a trial's config, from stock MMDetection and MMSegmentation parts only.
+"""Data sets, pipelines and loaders of a trial's config, from stock MMDetection and MMSegmentation parts.
 
-Pure functions returning plain nested dicts; imports trainables' own records.
+Only training pipelines hold steps of ours, and only if a trial sets them. Pure functions returning plain nested dicts;
+imports trainables' own records.
 """
 
 import colorsys
+from collections.abc import Sequence
 from typing import Any
 
+from search_spaces.trial_config import Scalar
+from segdata.statistics import ObjectStatistics
+from trainables.augmentation.steps import augmentation_steps, needs_other_images
 from trainables.description import DataDescription, RoleFiles
 from trainables.fitting import InputSize
 
@@ -46,16 +51,44 @@ def dataset_config(data: DataDescription, role: RoleFiles, pipeline: list[Nested
     }
 
 
-def train_pipeline(data: DataDescription, size: InputSize) -> list[Nested]:
-    """Returns the stock training pipeline: load, resize, crop, flip, pack."""
+def training_dataset(data: DataDescription, size: InputSize, augmentation: Sequence[tuple[str, Scalar]]) -> Nested:
+    """Returns the training data with its pipeline: load, resize, crop, augment, flip, pack.
+
+    If a step mixes several images, the data set that loads, resizes and crops is wrapped in the stock one that hands
+    out others beside. Either way every step with a knob stands in `pipeline`.
+    """
+    steps = augmentation_steps(augmentation, data.task, class_frequencies(data))
+    instance = data.task == "instance"
+    flip: Nested = {"type": "RandomFlip", "prob": 0.5}
+    layered = instance and bool(steps)  # masks as layers of labels, which change much faster than one by one
+    last: list[Nested] = [{"type": "PackDetInputs" if instance else "PackSegInputs"}]
+    changing = [*steps, flip, {"type": "UnlayerMasks"}, *last] if layered else [*steps, flip, *last]
+    loading = [*loading_pipeline(data, size), {"type": "LayerMasks"}] if layered else loading_pipeline(data, size)
+    if not needs_other_images(steps):
+        return dataset_config(data, data.train, [*loading, *changing], training=True)
+    single = dataset_config(data, data.train, loading, training=True)
+    return {"type": "MultiImageMixDataset", "dataset": single, "pipeline": changing}
+
+
+def loading_pipeline(data: DataDescription, size: InputSize) -> list[Nested]:
+    """Returns the stock steps that load, resize and crop a training image."""
     instance = data.task == "instance"
     load: Nested = {"type": "LoadAnnotations"} | ({"with_bbox": True, "with_mask": True} if instance else {})
-    steps = [{"type": "LoadImageFromFile"}, load, resize(size)]
+    resized = resize(size)
+    if size.multi_scale:
+        resized |= {"type": "RandomResize", "ratio_range": (1 - size.multi_scale, 1 + size.multi_scale)}
+    steps = [{"type": "LoadImageFromFile"}, load, resized]
     if size.crop:
         extra = {"allow_negative_crop": True} if instance else {"cat_max_ratio": 0.75}
         steps.append({"type": "RandomCrop", "crop_size": (size.crop, size.crop)} | extra)
-    steps.append({"type": "RandomFlip", "prob": 0.5})
-    return [*steps, {"type": "PackDetInputs" if instance else "PackSegInputs"}]
+    return steps
+
+
+def class_frequencies(data: DataDescription) -> tuple[float, ...]:
+    """Returns how often each class occurs in the training data: objects or share of pixels; all alike if unknown."""
+    known = data.statistics
+    counts = known.class_counts if isinstance(known, ObjectStatistics) else known.class_frequencies
+    return tuple(map(float, counts)) or (1.0,) * len(data.classes)
 
 
 def test_pipeline(data: DataDescription, size: InputSize) -> list[Nested]:
@@ -72,10 +105,17 @@ def test_pipeline(data: DataDescription, size: InputSize) -> list[Nested]:
 
 
 def resize(size: InputSize) -> Nested:
-    return {"type": "Resize", "scale": (size.width, size.height), "keep_ratio": True}
+    return {"type": "Resize", "scale": (size.width, size.height), "keep_ratio": size.keep_ratio}
 
 
-def data_config(data: DataDescription, size: InputSize, *, batch_size: int, loader_workers: int) -> Nested:
+def data_config(
+    data: DataDescription,
+    size: InputSize,
+    augmentation: Sequence[tuple[str, Scalar]] = (),
+    *,
+    batch_size: int,
+    loader_workers: int,
+) -> Nested:
     """Returns `train_dataloader`, `val_dataloader`, `test_dataloader` and the stock evaluators."""
     val = dataset_config(data, data.val, test_pipeline(data, size), training=False)
     evaluation = {
@@ -93,7 +133,7 @@ def data_config(data: DataDescription, size: InputSize, *, batch_size: int, load
         # Batch norm cannot train on a last batch of one image.
         "drop_last": data.task == "semantic" and data.statistics.images > batch_size,
         "sampler": {"type": "DefaultSampler", "shuffle": True},
-        "dataset": dataset_config(data, data.train, train_pipeline(data, size), training=True),
+        "dataset": training_dataset(data, size, augmentation),
     }
     evaluator: Nested = {"type": "IoUMetric", "iou_metrics": ["mIoU"]}
     if data.task == "instance":

@@ -19,14 +19,13 @@ from segdata.errors import TrialError
 from segdata.images import image_size
 from segdata.labelmaps import read_classes
 from segdata.predictions import PredictedImage, PredictionMeta, PredictionWriter
-from trainables.outputs import instances_of, probabilities_of
+from trainables.outputs import instances_of, limits_of, probabilities_of
 from trainables.requests import PredictRequest
 from trainables.trial import prepare_process
 from trainables.trial_files import TrialFiles
 
 __all__ = ["predict"]
 
-MASK_THRESHOLD = 0.5
 PROBABILITY_STRIDE = 1
 
 
@@ -37,10 +36,11 @@ def predict(request: PredictRequest, connection: Connection) -> None:
     config = Config.fromfile(files.config)
     model = load_model(config, files)
     images = images_of(request)
+    floor = limits_of(config.model).floor if request.task == "instance" else 0.0
     with PredictionWriter(request.out, meta_of(request, config)) as writer:
         for done, (image, sample) in enumerate(samples(model, config, request, images), start=1):
             if request.task == "instance":
-                writer.add_instances(image, instances_of(sample["pred_instances"]))
+                writer.add_instances(image, instances_of(sample["pred_instances"], floor))
             else:
                 writer.add_probabilities(image, probabilities_of(sample["seg_logits"]))
             connection.send(("image", {"done": done, "of": len(images)}))
@@ -94,13 +94,12 @@ def meta_of(request: PredictRequest, config: Config) -> PredictionMeta:
         assert request.role.annotations is not None
         truth = read_coco(request.role.annotations)
         classes, category_ids = truth.class_names, truth.category_ids
-        head = config.model.get("test_cfg", {})
-        head = head.get("rcnn", head)
+        applied = limits_of(config.model)
         limits = {
             "codec": "coco-rle",
-            "confidence_threshold": head.get("score_thr"),
-            "max_detections": head.get("max_per_img"),
-            "mask_threshold": head.get("mask_thr_binary", MASK_THRESHOLD),
+            "confidence_threshold": applied.minimum_confidence,
+            "max_detections": applied.detections,
+            "mask_threshold": applied.mask_threshold,
         }
     else:
         assert request.role.labels is not None

@@ -20,6 +20,7 @@ try:
         import mmseg.apis
         import mmseg.models  # noqa: F401
 
+        import trainables.networks.smp_model
         import trainables.predict
         import trainables.trial  # noqa: F401
 except Exception:

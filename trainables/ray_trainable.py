@@ -6,7 +6,7 @@ raised, so that Tune keeps the warm actor for the next trial.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +38,8 @@ class TrialContext:
     max_failures: int
     custom_imports: Sequence[str] = ()
     folder: Path | None = None  # the sweep file's: where relative paths and the user's modules lie
+    weights: Path | None = None  # where published weights lie; None = torch's cache
+    local: Mapping[str, Path] = field(default_factory=dict)  # what `init: sweep:NAME` stands for
     trial_timeout_s: float | None = None
     deadline_unix_s: float | None = None
 
@@ -91,6 +93,8 @@ def run_once(config: Mapping[str, Any], context: TrialContext, files: TrialFiles
         loader_workers=context.loader_workers,
         custom_imports=context.custom_imports,
         folder=context.folder,
+        weights=context.weights,
+        local=context.local,
     )
     child = start_child(TRAIN, request, files.log)
     try:

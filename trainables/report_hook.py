@@ -6,10 +6,10 @@ Order matters for a kill at any point: history first, then `last.pth`; an epoch 
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
@@ -29,33 +29,65 @@ class ReportHook(Hook):
         metric: Name of the score that decides which epoch is best.
         mode: Direction of `metric`.
         report: Called with the epoch's scores once they are on disk; returns when training may go on.
+        by_loss: Whether the epoch of the lowest training loss is best, of those that have a score.
     """
 
     priority = "VERY_LOW"
 
-    def __init__(self, files: TrialFiles, metric: str, mode: Mode, report: Callable[[EpochScores], None]) -> None:
+    def __init__(
+        self,
+        files: TrialFiles,
+        metric: str,
+        mode: Mode,
+        report: Callable[[EpochScores], None],
+        *,
+        by_loss: bool = False,
+    ) -> None:
         self.files, self.metric, self.mode, self.report = files, metric, mode, report
+        self.by_loss = by_loss
+        self.losses: list[torch.Tensor] = []  # of the batches since the last validation
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Called after each batch."""
+        if outputs is not None and "loss" in outputs:
+            self.losses.append(torch.as_tensor(outputs["loss"]).detach())  # a number would make a GPU wait
 
     def after_val_epoch(self, runner: Runner, metrics: Mapping[str, float] | None = None) -> None:
         """Called when all scores of an epoch are known."""
         scores = {name: float(value) for name, value in (metrics or {}).items()}
         if self.metric not in scores:
             raise TrialError(f"expected the score {self.metric!r}, but validation gave {', '.join(sorted(scores))}")
-        scores |= training_scores(runner)
+        scores |= self.training_scores(runner)
         row = EpochScores(runner.epoch, scores)
-        earlier = [past.scores[self.metric] for past in self.files.read_history() if past.epoch < row.epoch]
-        if is_better(scores[self.metric], earlier, self.mode):
+        earlier = [past.scores for past in self.files.read_history() if past.epoch < row.epoch]
+        if self.is_best(scores, earlier):
             save_weights(runner, self.files.best, row)
         self.files.append_history(row)
         save_state(runner, self.files.last)
         self.report(row)
 
+    def training_scores(self, runner: Runner) -> dict[str, float]:
+        """Returns the mean training loss since the last validation and the last learning rate, where there are any."""
+        logged = runner.message_hub.log_scalars
+        scores: dict[str, float] = {}
+        if "train/lr" in logged:  # of one group of several; base_lr, where there is one, is the trial's own
+            scores["lr"] = float(logged["train/base_lr" if "train/base_lr" in logged else "train/lr"].current())
+        if self.losses:
+            scores["train_loss"] = float(torch.stack(self.losses).double().mean())
+            self.losses = []
+        return scores
 
-def training_scores(runner: Runner) -> dict[str, float]:
-    """Returns the last logged loss and learning rate, where there are any."""
-    logged = runner.message_hub.log_scalars
-    names = {"train/loss": "train_loss", "train/lr": "lr"}
-    return {ours: float(logged[theirs].current()) for theirs, ours in names.items() if theirs in logged}
+    def is_best(self, scores: Mapping[str, float], earlier: list[Mapping[str, float]]) -> bool:
+        """Tells whether an epoch with these scores beats all earlier ones, by score or by loss."""
+        if not self.by_loss:
+            return is_better(scores[self.metric], [past[self.metric] for past in earlier], self.mode)
+        return is_better(self.judged(scores), [self.judged(past) for past in earlier], "min")
+
+    def judged(self, scores: Mapping[str, float]) -> float:
+        """Returns the training loss of an epoch; NaN, which never is best, if its score is."""
+        return math.nan if math.isnan(scores[self.metric]) else scores.get("train_loss", math.nan)
 
 
 def is_better(score: float, earlier: list[float], mode: Mode) -> bool:
@@ -70,7 +102,7 @@ def is_better(score: float, earlier: list[float], mode: Mode) -> bool:
 
 def save_weights(runner: Runner, path: Path, row: EpochScores) -> None:
     """Writes weights and plain metadata, loadable with `weights_only=True` and by the stock inferencers."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = validated_model(runner)
     metainfo = runner.train_dataloader.dataset.metainfo
     dataset_meta = {"classes": list(metainfo["classes"]), "palette": [list(rgb) for rgb in metainfo["palette"]]}
     state = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
@@ -78,6 +110,16 @@ def save_weights(runner: Runner, path: Path, row: EpochScores) -> None:
     partial = path.with_suffix(".tmp")
     torch.save({"meta": meta, "state_dict": state}, partial)
     partial.replace(path)
+
+
+def validated_model(runner: Runner) -> torch.nn.Module:
+    """Returns the network that the last validation scored: the averaged one, where weights are averaged."""
+    for hook in runner.hooks:
+        if isinstance(hook, EMAHook):
+            averaged: torch.nn.Module = hook.ema_model.module
+            return averaged
+    model: torch.nn.Module = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    return model
 
 
 def save_state(runner: Runner, path: Path) -> None:

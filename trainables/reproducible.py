@@ -5,6 +5,7 @@ of the epoch. Loader workers draw their seed from torch's state, which is why th
 """
 
 import random
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import FUNCTIONS
 from mmengine.runner import Runner
 
-__all__ = ["ReseedHook", "register_worker_seed", "seed_worker"]
+__all__ = ["GradientsHook", "ReseedHook", "register_worker_seed", "seed_worker"]
 
 
 class ReseedHook(Hook):
@@ -27,6 +28,41 @@ class ReseedHook(Hook):
         """Called before the loader starts its workers."""
         words = np.random.SeedSequence((self.seed, runner.epoch)).generate_state(1)
         seed_everything(int(words[0]))
+
+
+class GradientsHook(Hook):
+    """Keeps the gradients of accumulated batches, whose step is still to come, over a validation and a resume.
+
+    MMEngine saves no gradients, and takes every epoch of a plan for a whole one: without this, what was accumulated
+    would be lost on resume, and the last batches of a plan in iterations would never make a step.
+
+    Args:
+        max_iters: Batches of the whole plan; None = whole epochs.
+    """
+
+    def __init__(self, max_iters: int | None) -> None:
+        self.max_iters = max_iters
+        self.resumed: dict[str, torch.Tensor] = {}
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Called with what is about to be written."""
+        named = runner.model.named_parameters()
+        gradients = {name: own.grad.cpu() for name, own in named if own.grad is not None}
+        if gradients:
+            checkpoint["gradients"] = gradients
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Called with what was read."""
+        self.resumed = checkpoint.get("gradients", {})
+
+    def before_train(self, runner: Runner) -> None:
+        """Called once model, optimizer and counters are in place."""
+        for name, own in runner.model.named_parameters():
+            if name in self.resumed:
+                own.grad = self.resumed[name].to(own)
+        self.resumed = {}
+        if self.max_iters is not None:
+            runner.optim_wrapper.initialize_count_status(runner.model, runner.iter, self.max_iters)
 
 
 def seed_everything(seed: int) -> None:

@@ -1,14 +1,14 @@
 """What a child of the fork server is asked to do: picklable records that import no training framework."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from search_spaces.trial_config import TrialConfig
 from trainables.description import DataDescription, RoleFiles, Task
 
-__all__ = ["PredictRequest", "TrialRequest"]
+__all__ = ["PredictRequest", "TrialRequest", "WeightsRequest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,8 @@ class TrialRequest:
     loader_workers: int = 0
     custom_imports: Sequence[str] = ()
     folder: Path | None = None  # the sweep file's: where relative paths and the user's modules lie
+    weights: Path | None = None  # where published weights lie, unless the machine says otherwise; None = torch's cache
+    local: Mapping[str, Path] = field(default_factory=dict)  # what `init: sweep:NAME` stands for
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +42,15 @@ class PredictRequest:
     threads: int = 1
     custom_imports: Sequence[str] = ()
     folder: Path | None = None  # the sweep file's: where relative paths and the user's modules lie
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsRequest:
+    """Trials whose initial weights are to be tried; `local` and `folder` as in `TrialRequest`."""
+
+    trials: Sequence[TrialConfig]
+    data: DataDescription
+    local: Mapping[str, Path]
+    folder: Path
+    weights: Path | None = None
+    custom_imports: Sequence[str] = ()

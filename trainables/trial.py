@@ -19,13 +19,21 @@ from mmengine.runner import Runner
 from mmseg.utils import register_all_modules as register_mmseg
 
 from segdata.errors import TrialError
+from trainables.augmentation.register import register_augmentation
 from trainables.config import build_config, exported_config
+from trainables.devices import refuse_on_cpu, trains_on_gpu_only
 from trainables.evaluators import evaluator_config, register_evaluators
+from trainables.initial_parts import Placed
+from trainables.instance_adaptations import put_training_parts
+from trainables.networks import register as register_networks
+from trainables.precision import require_precision
 from trainables.report_hook import ReportHook
-from trainables.reproducible import ReseedHook, register_worker_seed
+from trainables.reproducible import GradientsHook, ReseedHook, register_worker_seed
 from trainables.requests import TrialRequest
+from trainables.training_parts import register_training_parts
 from trainables.trial_files import EpochScores, TrialFiles
-from trainables.weights import InitialWeightsHook, require_weights
+from trainables.weights import InitialWeightsHook
+from trainables.weights_plan import initial_parts, place_parts
 
 __all__ = ["prepare_process", "train"]
 
@@ -34,9 +42,18 @@ def train(request: TrialRequest, connection: Connection) -> None:
     """Trains one trial to its planned end, from `last.pth` if the directory holds one."""
     prepare_process(request.threads, request.custom_imports, request.folder)
     files = TrialFiles(request.directory)
-    config = build_config(request.trial, request.data, seed=request.seed, loader_workers=request.loader_workers)
-    if not files.last.is_file():
-        require_weights(config)
+    require_precision(request.trial)
+    config = build_config(
+        request.trial,
+        request.data,
+        seed=request.seed,
+        loader_workers=request.loader_workers,
+        metric=request.metric,
+        mode=request.mode,
+    )
+    if trains_on_gpu_only(config["model"]) and not torch.cuda.is_available():
+        raise refuse_on_cpu(request.trial.model.name, "model")
+    placed = () if files.last.is_file() else initial_weights(request)
     exported_config(config).dump(files.config)
     runner = build_runner(config, request, files)
 
@@ -45,10 +62,22 @@ def train(request: TrialRequest, connection: Connection) -> None:
         connection.recv()
 
     runner.register_hook(ReseedHook(request.seed))
-    runner.register_hook(ReportHook(files, request.metric, request.mode, report))
-    if not files.last.is_file() and request.trial.model.init not in ("none", "imagenet"):
-        runner.register_hook(InitialWeightsHook((request.folder or Path.cwd()) / request.trial.model.init))
+    runner.register_hook(GradientsHook(request.trial.schedule.max_iters))
+    best_by = request.trial.schedule.best_by or "score"
+    runner.register_hook(ReportHook(files, request.metric, request.mode, report, by_loss=best_by == "loss"))
+    if placed:
+        runner.register_hook(InitialWeightsHook(request.trial.model.init, placed, files.initial))
     runner.train()
+
+
+def initial_weights(request: TrialRequest) -> tuple[Placed, ...]:
+    """Returns what a fresh trial starts from, all of it on this machine.
+
+    Raises:
+        InputError: A file is missing here.
+    """
+    parts = initial_parts(request.trial.model, request.data.task, request.local)
+    return place_parts(parts, request.folder, request.weights)
 
 
 def prepare_process(threads: int, custom_imports: Sequence[str], folder: Path | None) -> None:
@@ -60,6 +89,9 @@ def prepare_process(threads: int, custom_imports: Sequence[str], folder: Path | 
     register_mmdet(init_default_scope=False)
     register_mmseg(init_default_scope=False)
     register_evaluators()
+    register_networks()
+    register_training_parts()
+    register_augmentation()
     if folder is not None:
         ours = str(Path(__file__).resolve().parents[1])  # an editable install is looked up after all of sys.path
         others = [entry for entry in sys.path if entry not in ("", ours, str(folder))]
@@ -90,7 +122,8 @@ def start_device() -> None:
 def build_runner(config: dict[str, Any], request: TrialRequest, files: TrialFiles) -> Runner:
     """Builds the Runner with our evaluator in the place of the stock one; it writes no checkpoints by itself."""
     live = dict(config)
-    live["val_evaluator"] = evaluator_config(request.data)
+    live["model"] = put_training_parts(live["model"])
+    live["val_evaluator"] = evaluator_config(request.data, config["model"])
     live.pop("test_dataloader"), live.pop("test_evaluator"), live.pop("test_cfg")
     live["train_dataloader"] = live["train_dataloader"] | {"worker_init_fn": {"type": register_worker_seed()}}
     live["default_hooks"] = {"checkpoint": None, "logger": {"type": "LoggerHook", "interval": 10}}

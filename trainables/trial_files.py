@@ -3,6 +3,7 @@
 config.py       stock MMEngine config            best.pth       weights of the best epoch
 last.pth        what resume needs                history.jsonl  one line an epoch: all scores
 checkpoint/     what Ray is handed: a pointer to last.pth       train.log      output of the training process
+initial_weights.json  what of the model was loaded before the first step (absent with `init: none`)
 outcome.json    how the trial ended, as far as the trial itself knows (a scheduler's stop is known to the driver only)
 """
 
@@ -57,6 +58,10 @@ class TrialFiles:
     @property
     def history(self) -> Path:
         return self.directory / "history.jsonl"
+
+    @property
+    def initial(self) -> Path:
+        return self.directory / "initial_weights.json"
 
     @property
     def checkpoint(self) -> Path:

@@ -15,7 +15,7 @@ from search_spaces.models import MODELS
 from segdata.errors import InputError
 from trainables.description import Task
 
-__all__ = ["load_base", "zoo_folder"]
+__all__ = ["find_zoo_config", "load_base", "zoo_folder"]
 
 Nested = dict[str, Any]
 
@@ -44,15 +44,21 @@ def load_base(model: str, task: Task) -> Nested:
                 cure="`segsweep spaces models` lists them.",
             )
         return read_config(folder / MODELS[model].zoo)
-    stem = Path(model).name.removesuffix(".py")
-    found = sorted(folder.rglob(f"{stem}.py"))
-    if not found:
+    found = find_zoo_config(model, task)
+    if found is None:
         raise InputError.of(
             f"expected a short model name or a config file of the {ZOO_PACKAGES[task]} zoo, but got {model!r}",
             where="space.model",
             cure="`segsweep spaces models` lists the short names.",
         )
-    return read_config(found[0])
+    return read_config(found)
+
+
+def find_zoo_config(model: str, *tasks: Task) -> Path | None:
+    """Returns the path of a zoo config by its file name, of one of these tasks (none given: of any)."""
+    stem = Path(model).name.removesuffix(".py")
+    folders = [zoo_folder(task) for task in tasks or ZOO_PACKAGES]
+    return next((path for folder in folders for path in sorted(folder.rglob(f"{stem}.py"))), None)
 
 
 def read_config(path: Path) -> Nested:

@@ -22,6 +22,7 @@ from segsweep.cli.run import check, resume, run
 from segsweep.cli.score import score
 from segsweep.cli.spaces import spaces_app
 from segsweep.cli.ui import ui
+from segsweep.cli.weights import weights_app
 
 __all__ = ["app", "main"]
 
@@ -59,6 +60,7 @@ for command in (demo, doctor, check, run, resume, best, ensemble, score, ui):
     app.command()(command)
 app.add_typer(data_app, name="data")
 app.add_typer(spaces_app, name="spaces")
+app.add_typer(weights_app, name="weights")
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ def best(
 
 def print_ranking(ranked: Sequence["TrialRecord"], metric: str, folder: "RunFolder", as_json: bool) -> None:
     """Prints ranked trials as a table with the best one's folder, or as JSON."""
-    from segsweep.leaderboard import as_rows, leaderboard_table
+    from segsweep.leaderboard import as_rows, initial_weights, leaderboard_table
 
     if as_json:
         typer.echo(json.dumps(as_rows(ranked, metric, folder.trials), indent=2))
@@ -48,3 +48,6 @@ def print_ranking(ranked: Sequence["TrialRecord"], metric: str, folder: "RunFold
         return
     Console(highlight=False, markup=False).print(leaderboard_table(ranked, metric, f"{folder.path.name}: best trials"))
     console.print(f"best weights: {folder.trial(ranked[0].number).best}")
+    started = initial_weights(folder.trials, ranked[0])
+    if started is not None:
+        console.print(f"started from {started}")

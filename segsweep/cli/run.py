@@ -26,15 +26,23 @@ def check(sweep: Annotated[Path, typer.Argument(help="The sweep file.")]) -> Non
 
     Example: segsweep check nuclei.yaml
     """
-    from segsweep.data_roles import check_images, read_roles
-    from segsweep.preflight import check_configs
-    from segsweep.run_folder import RunFolder
     from segsweep.sweep_file import load_sweep
 
-    loaded = load_sweep(sweep)
+    loaded = load_sweep(sweep)  # most mistakes end here, before the seconds that the next imports take
+    from segsweep.data_roles import check_images, read_roles
+    from segsweep.initial_weights import check_weights, other_sweeps, try_local_weights
+    from segsweep.preflight import check_configs, check_devices
+    from segsweep.resources import gpus_in_reach
+    from segsweep.run_folder import RunFolder
+
+    check_devices(loaded.space, loaded.config.task, gpus_in_reach(loaded.config.resources))
     roles = read_roles(loaded)
     check_images(roles)
-    check_configs(loaded.space, roles.describe(RunFolder(loaded.path).data), loaded.folder)
+    folder = RunFolder(loaded.path)
+    data, local = roles.describe(folder.data), other_sweeps(loaded, folder)
+    check_configs(loaded.space, data)
+    check_weights(loaded, local)
+    try_local_weights(loaded, data, local)
     counts = ", ".join(f"{name} {len(role.names)}" for name, role in roles.roles.items())
     size = loaded.space.size()
     console = Console(highlight=False, soft_wrap=True, markup=False)

@@ -122,12 +122,21 @@ class StudySearcher(Searcher):
         epoch, score = result.get("epoch"), result.get(self.metric, math.nan)
         if epoch is None:
             return max(known, default=0)
+        self._report_loss(trial, epoch, result.get("train_loss", math.nan))
         if epoch not in known and not math.isnan(score):
             trial.report(float(score), epoch)
         scores = {name: value for name, value in result.items() if is_score(name, value)}
         for observer in self.observers:
             observer.epoch_ended(number, epoch, scores)
         return int(epoch)
+
+    def _report_loss(self, trial: Trial, epoch: int, loss: float) -> None:
+        """Notes the training loss of an epoch where that decides which epoch's weights are kept."""
+        if trial.user_attrs["config"]["schedule"].get("best_by") != "loss":
+            return
+        losses = trial.user_attrs.get("losses", {})
+        if str(epoch) not in losses:
+            trial.set_user_attr("losses", losses | {str(epoch): float(loss)})
 
     def _outcome(self, number: int, last_epoch: int, error: bool) -> tuple[Outcome, str]:
         known = self.files_of(number).read_outcome()

@@ -18,6 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from search_spaces.trial_config import ScheduleChoice
 from segdata.errors import InputError
 
 __all__ = [
@@ -131,7 +132,8 @@ def record_of(study: Study, trial: FrozenTrial) -> TrialRecord | None:
     if trial.state == TrialState.WAITING or "config" not in trial.user_attrs:
         return None
     scores = {epoch: score for epoch, score in trial.intermediate_values.items() if not math.isnan(score)}
-    best = (max if maximize else min)(scores.items(), key=lambda item: (item[1], -item[0]), default=None)
+    schedule = ScheduleChoice(**trial.user_attrs["config"]["schedule"])
+    best = best_epoch_of(scores, maximize, trial.user_attrs.get("losses") if schedule.best_by == "loss" else None)
     return TrialRecord(
         number=trial.number,
         origin=trial.user_attrs.get("origin", "sampler"),
@@ -140,8 +142,23 @@ def record_of(study: Study, trial: FrozenTrial) -> TrialRecord | None:
         outcome=trial.user_attrs.get("outcome", "running") if trial.state.is_finished() else "running",
         reason=trial.user_attrs.get("reason", ""),
         scores=scores,
-        best_epoch=None if best is None else best[0],
-        best_score=math.nan if best is None else best[1],
-        planned_epochs=trial.user_attrs["config"]["schedule"]["epochs"],
+        best_epoch=best,
+        best_score=math.nan if best is None else scores[best],
+        planned_epochs=schedule.planned_epochs,
         duration_s=None if trial.duration is None else trial.duration.total_seconds(),
     )
+
+
+def best_epoch_of(scores: Mapping[int, float], maximize: bool, losses: Mapping[str, float] | None) -> int | None:
+    """Returns the epoch whose weights the trial keeps, the earliest of several: best score, or lowest training loss.
+
+    Args:
+        scores: Epoch -> score, NaN left out.
+        maximize: Direction of the score.
+        losses: Epoch -> mean training loss if that decides, else None.
+    """
+    if losses is None:
+        sign = -1.0 if maximize else 1.0
+        return min(scores, key=lambda epoch: (sign * scores[epoch], epoch), default=None)
+    known = {epoch: losses[str(epoch)] for epoch in scores if not math.isnan(losses.get(str(epoch), math.nan))}
+    return min(known, key=lambda epoch: (known[epoch], epoch), default=None)

@@ -103,6 +103,20 @@ def test_wrong_input_is_refused_before_anything_starts(
     assert listing(folder) == before
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_model_that_needs_a_gpu_is_refused_where_there_is_none(
+    folder: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with_text("model: mask-rcnn, backbone: r18", "model: detectors, backbone: r50")(folder)
+    before = listing(folder)
+    done = segsweep(folder, command, "sweep.yaml")
+    assert "space.model: expected a GPU for detectors" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert "Leave the model out, or run where a trial gets a GPU" in done.stderr
+    assert listing(folder) == before
+
+
 def test_no_such_sweep_file(folder: Path) -> None:
     before = listing(folder)
     done = segsweep(folder, "run", "sweeps.yaml")

@@ -134,7 +134,10 @@ def test_values_take_the_type_of_their_knob() -> None:
             "rpn_negative_iou <= rpn_positive_iou, but got at least 0.75 against at most 0.7",
         ),
         ({"rpn_positive_iou": {"float": [0.1, 0.2]}}, "got at least 0.3 against at most 0.2"),
-        ({"backbone": {"choice": ["r50", "mit-b0"]}}, "backbone mit-b0, which mask-rcnn can't take. .*takes r50, r18"),
+        (
+            {"backbone": {"choice": ["r50", "cspnext-s"]}},
+            "backbone cspnext-s, which mask-rcnn can't take. .*takes r50, r18.*`segsweep spaces models mask-rcnn`",
+        ),
         ({"momentum": {"float": [0.5, 0.9]}}, "momentum with optimizer left to the model .*or fix optimizer: sgd"),
         (
             {**TWO_OPTIMIZERS, "momentum": {"float": [0.5, 0.9]}},
@@ -196,10 +199,10 @@ def test_knobs_and_values_that_one_of_several_models_cannot_take_name_the_cure()
         SpaceError, match=r"cascade_iou_low.*mask-rcnn can't take. Add when: {model: \[cascade-mask-rcnn"
     ):
         parse({**MODELS, "cascade_iou_low": {"float": [0.2, 0.5]}})
-    semantic = {"model": {"choice": ["segformer", "deeplabv3plus"]}}
-    with pytest.raises(SpaceError, match="backbone r50, which segformer can't take. Split backbone into cases"):
-        parse({**semantic, "backbone": {"choice": ["r50", "mit-b0"]}}, task="semantic")
-    with pytest.raises(SpaceError, match="fixed.backbone: .*segformer can't take. Move it to the space"):
+    semantic = {"model": {"choice": ["segmenter", "deeplabv3plus"]}}
+    with pytest.raises(SpaceError, match="backbone r50, which segmenter can't take. Split backbone into cases"):
+        parse({**semantic, "backbone": {"choice": ["r50", "vit-t"]}}, task="semantic")
+    with pytest.raises(SpaceError, match="fixed.backbone: .*segmenter can't take. Move it to the space"):
         parse(semantic, task="semantic", fixed={"backbone": "r50"})
 
 
@@ -290,7 +293,7 @@ def test_a_zoo_config_is_a_model_but_takes_none_of_our_backbones() -> None:
 def test_a_local_checkpoint_is_an_init() -> None:
     assert instance({}, fixed={"init": "weights/start.pth"}).fixed["init"] == "weights/start.pth"
     with pytest.raises(SpaceError, match="or a local checkpoint"):
-        instance({}, fixed={"init": "coco"})
+        instance({}, fixed={"init": "weights/start.h5"})
 
 
 def test_conditions_over_too_many_combinations_are_refused_rather_than_walked() -> None:

@@ -1,6 +1,7 @@
 """Statistics against arithmetic done by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -26,6 +27,14 @@ def test_counts_and_sizes_are_those_of_the_objects_without_crowds():
     assert (found.object_size_px_p10, found.object_size_px_p50, found.object_size_px_p90) == (2, 6, 10)  # of 1..11
     assert (found.image_width_median, found.image_height_median) == (200, 60)
     assert (found.image_width_max, found.image_height_max) == (400, 90)
+
+
+def test_objects_are_counted_by_class_in_the_order_of_the_categories_without_crowds():
+    objects = tuple(replace(square(number, 1, 9, crowd=number == 5), category_id=number % 3) for number in range(8))
+    found = object_statistics(
+        InstanceDataset(IMAGES, (Category(2, "b"), Category(7, "none"), Category(0, "a")), objects)
+    )
+    assert found.class_counts == (1, 0, 3)  # 2, 5 (a crowd); none; 0, 3, 6. 1, 4 and 7 are of no known category
 
 
 def test_without_objects_sizes_are_nan_not_zero():

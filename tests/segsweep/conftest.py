@@ -89,7 +89,8 @@ def space_of() -> Callable[..., Space]:
 
     def parse(space: Mapping[str, Any], forbid: Sequence[Mapping[str, Any]] = (), **fixed: Any) -> Space:
         given = {"model": "mask-rcnn", "epochs": 3} | fixed
-        given = {name: value for name, value in given.items() if name not in space}
+        instead = {"epochs"} if "max_iters" in {*space, *fixed} else set()
+        given = {name: value for name, value in given.items() if name not in {*space, *instead}}
         return parse_space(space, {}, forbid, given, task="instance", where="test")
 
     return parse

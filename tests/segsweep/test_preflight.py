@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces.space import Space, parse_space
-from segdata.errors import InputError, SpaceError
+from segdata.errors import SpaceError
 from segdata.statistics import ObjectStatistics
 from segsweep.preflight import check_configs, fitted_values
 from trainables.description import DataDescription, RoleFiles
@@ -52,13 +52,7 @@ def test_what_is_not_searched_is_not_fitted_here(space_of: SpaceOf, crowded: Dat
     assert fitted_values(space_of({"lr": {"float": [0.1, 0.2]}}, anchor_scale=2.0), crowded) == {}
 
 
-def test_a_checkpoint_that_is_not_there_is_named(space_of: SpaceOf, crowded: DataDescription, tmp_path: Path) -> None:
-    space = space_of({"lr": {"float": [0.1, 0.2]}}, init="weights/mine.pth")
-    with pytest.raises(InputError, match=r"expected .*checkpoint, but got 'weights/mine.pth'"):
-        check_configs(space, crowded, tmp_path)
-
-
-def test_a_config_path_that_is_not_there_is_named(crowded: DataDescription, tmp_path: Path) -> None:
+def test_a_config_path_that_is_not_there_is_named(crowded: DataDescription) -> None:
     space = parse_space(
         {"lr": {"float": [0.1, 0.2]}},
         {"model.test_cfg.rcnn.nms.iou_treshold": 0.5},
@@ -68,4 +62,4 @@ def test_a_config_path_that_is_not_there_is_named(crowded: DataDescription, tmp_
         where="test",
     )
     with pytest.raises(SpaceError, match="iou_threshold"):
-        check_configs(space, crowded, tmp_path)
+        check_configs(space, crowded)

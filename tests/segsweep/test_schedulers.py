@@ -107,6 +107,11 @@ def test_a_trial_that_reaches_its_end_is_not_stopped() -> None:
             {},
             12,  # the default counts too, where no case may apply
         ),
+        # Plans in iterations count validations: 900 / 100, at most 1000 / 200 rounded up, and ten if nothing is said.
+        ({"lr": {"float": [0.1, 0.2]}}, {"max_iters": 900, "validation_iters": 100}, 9),
+        ({"max_iters": {"int": [500, 1001]}}, {"validation_iters": 200}, 6),
+        ({"validation_iters": {"choice": [300, 30]}}, {"max_iters": 900}, 30),
+        ({"lr": {"float": [0.1, 0.2]}}, {"max_iters": 900}, 10),
     ],
 )
 def test_the_last_rung_fits_the_longest_plan(

@@ -15,7 +15,7 @@ from ray.tune.search import Searcher
 from search_spaces.space import Space
 from segdata.errors import SpaceError
 from segsweep.search.searcher import enqueue_baseline
-from segsweep.search.study import live_trial, mend_journal, open_study, record_of, trial_records
+from segsweep.search.study import best_epoch_of, live_trial, mend_journal, open_study, record_of, trial_records
 from trainables.trial_files import Outcome
 
 if TYPE_CHECKING:
@@ -296,6 +296,45 @@ def test_scores_of_others_do_not_pass_for_ours(search: Open) -> None:
     one.searcher.on_trial_result("a", result)
     ((number, epoch, scores),) = one.witness.epochs
     assert (number, epoch, set(scores)) == (0, 1, {METRIC, "bbox_mAP"})
+
+
+def test_a_trial_that_keeps_weights_by_loss_is_scored_at_that_epoch(search: Open, space_of: SpaceOf) -> None:
+    one = search(space=space_of({"lr": {"float": [1e-5, 1e-1], "log": True}}, best_by="loss"))
+    one.searcher.suggest("a")
+    for epoch, (score, loss) in enumerate([(0.1, 0.9), (0.4, 0.5), (0.3, 0.2)], start=1):
+        one.searcher.on_trial_result("a", {"epoch": epoch, METRIC: score, "train_loss": loss})
+    one.files(0).write_outcome(Outcome("completed"))
+    one.searcher.on_trial_complete("a", {"epoch": 3, METRIC: 0.3, "train_loss": 0.2, "done": True})
+    record = one.witness.ended[0]
+    assert (record.best_epoch, record.best_score) == (3, 0.3)
+    assert frozen(one, 0).value == 0.3
+    resumed = search(space=one.space)
+    assert resumed.records()[0].best_epoch == 3
+
+
+@pytest.mark.parametrize(
+    ("scores", "maximize", "losses", "best"),
+    [
+        ({1: 0.5, 2: 0.5}, True, None, 1),  # of equal ones the first, whose weights are on disk
+        ({1: 0.5, 2: 0.5}, False, None, 1),
+        ({1: 0.4, 2: 0.5}, False, None, 1),
+        ({}, True, None, None),
+        ({1: 0.1, 3: 0.9}, True, {"1": 0.5, "2": 0.1, "3": 0.5}, 1),  # epoch 2 has no score, so it keeps no weights
+        ({1: 0.1}, True, {"1": math.nan}, None),
+    ],
+)
+def test_the_best_epoch_is_the_one_whose_weights_are_kept(
+    scores: dict[int, float], maximize: bool, losses: dict[str, float] | None, best: int | None
+) -> None:
+    assert best_epoch_of(scores, maximize, losses) == best
+
+
+def test_a_plan_in_iterations_counts_its_validations(search: Open, space_of: SpaceOf) -> None:
+    space = space_of({"lr": {"float": [1e-5, 1e-1], "log": True}}, max_iters=250, validation_iters=100)
+    one = search(space=space)
+    one.searcher.suggest("a")
+    one.finish("a", [0.1, 0.2, 0.3])  # after 100, 200 and 250 iterations
+    assert (one.witness.ended[0].outcome, one.witness.ended[0].planned_epochs) == ("completed", 3)
 
 
 def test_a_record_waits_for_its_config(search: Open) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from search_spaces.yaml_source import read_yaml
 from segdata.errors import InputError, SpaceError, SweepFileError
 from segsweep.sweep_file import SweepConfig, load_sweep, resolve_sweep
-from segsweep.yaml_source import read_yaml
 
 SWEEP = """\
 name: nuclei-search
@@ -121,6 +121,18 @@ def test_defaults(folder: Path) -> None:
     assert (config.max_failures, config.trial_timeout_minutes) == (2, None)
     assert sweep.tracking_uri == f"sqlite:///{folder}/mlflow.db"
     assert sweep.space.decode({}).model.name == "mask-rcnn"
+
+
+def test_a_sweep_on_a_preset(folder: Path) -> None:
+    sweep = load_sweep(write(folder, SHORT + "preset: {name: particles, drop: [image_width]}\n"))
+    assert sweep.preset is not None and sweep.preset.report == "000"
+    searched = {parameter.knob for parameter in sweep.space.parameters}
+    assert {"backbone", "optimizer", "rcnn_positive_iou"} <= searched
+    assert "cascade_iou_low" not in searched  # the own model, mask-rcnn, does not take it
+    assert sweep.space.fixed == {"model": "mask-rcnn", "image_height": 1024}
+    assert sweep.config.preset is not None and sweep.config.preset.drop == ("image_width",)
+    built = SweepConfig.model_validate(sweep.config.model_dump(exclude_unset=True))  # as a resume reads it
+    assert resolve_sweep(built, folder).space == sweep.space
 
 
 def test_a_semantic_sweep(folder: Path) -> None:
@@ -252,6 +264,18 @@ def test_a_config_built_in_python_is_the_one_that_is_read(folder: Path) -> None:
         ("annotations: data/val.json,", "", "6: data.val: expected annotations for val, but got none"),
         ("  val:   {annotations: data/val.json,   images: data/val}\n", "", "4: data: expected train and val, or"),
         ("mode: max", "mode: max\nname: twice", "9: expected each key once, but got 'name' again, first on line 1"),
+        (
+            "mode: max",
+            "mode: max\npreset: nuclie",
+            r"9: preset.name: expected the name of .*'nuclie'. Did you mean nuclei\?",
+        ),
+        (
+            "mode: max",
+            "mode: max\npreset: {nme: nuclei}",
+            r"9: preset.nme: expected a known key, .*Did you mean name\?",
+        ),
+        ("mode: max", "mode: max\npreset: litter-solo", "9: preset.name: expected a preset for the task instance, but"),
+        ("mode: max", "mode: max\npreset: 5", "9: preset: expected `key: value` lines, but got 5"),
         ("mode: max", "mode: [max", "9: expected YAML, but got a syntax error"),
     ],
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from search_spaces.models import MODELS
 from search_spaces.trial_config import (
     InputChoice,
     ModelChoice,
@@ -29,15 +30,12 @@ INSTANCE_MODELS = ("mask-rcnn", "cascade-mask-rcnn", "ms-rcnn")
 Messages = list[dict[str, Any]]
 
 
-@pytest.fixture(scope="session")
-def particles(tmp_path_factory: pytest.TempPathFactory) -> DataDescription:
-    """Instance data: 8 images to train on and 3 to validate."""
-    folder = synthesize(
-        "particles", tmp_path_factory.mktemp("data") / "particles", TRAIN_IMAGES + VAL_IMAGES, SIZE_PX, 7
-    )
+def instance_data(folder: Path, train_images: int, val_images: int) -> DataDescription:
+    """Makes synthetic particles: the first images in order of their names to train on, the others to validate."""
+    synthesize("particles", folder, train_images + val_images, SIZE_PX, 7)
     whole = read_coco(folder / "annotations.json")
     names = sorted(image.file_name for image in whole.images)
-    parts = {"train": whole.subset(names[:TRAIN_IMAGES]), "val": whole.subset(names[TRAIN_IMAGES:])}
+    parts = {"train": whole.subset(names[:train_images]), "val": whole.subset(names[train_images:])}
     for role, part in parts.items():
         write_coco(part, folder / f"{role}.json")
     files = {role: RoleFiles(folder / "images", annotations=folder / f"{role}.json") for role in parts}
@@ -45,13 +43,12 @@ def particles(tmp_path_factory: pytest.TempPathFactory) -> DataDescription:
     return DataDescription("instance", whole.class_names, files["train"], files["val"], statistics, "0" * 16)
 
 
-@pytest.fixture(scope="session")
-def litter(tmp_path_factory: pytest.TempPathFactory) -> DataDescription:
-    """Semantic data: 8 images to train on and 3 to validate."""
-    folder = synthesize("litter", tmp_path_factory.mktemp("data") / "litter", TRAIN_IMAGES + VAL_IMAGES, SIZE_PX, 7)
+def semantic_data(folder: Path, train_images: int, val_images: int) -> DataDescription:
+    """Makes synthetic litter: the first images in order of their names to train on, the others to validate."""
+    synthesize("litter", folder, train_images + val_images, SIZE_PX, 7)
     whole = read_labels(folder / "images", folder / "labels")
     names = [image.name for image in whole.images]
-    parts = {"train": names[:TRAIN_IMAGES], "val": names[TRAIN_IMAGES:]}
+    parts = {"train": names[:train_images], "val": names[train_images:]}
     for role, part in parts.items():
         (folder / f"{role}.txt").write_text("".join(f"{Path(name).stem}\n" for name in part))
     files = {
@@ -60,6 +57,28 @@ def litter(tmp_path_factory: pytest.TempPathFactory) -> DataDescription:
     }
     statistics = pixel_statistics(whole.subset(parts["train"]))
     return DataDescription("semantic", whole.classes, files["train"], files["val"], statistics, "1" * 16)
+
+
+@pytest.fixture(scope="session")
+def particles(tmp_path_factory: pytest.TempPathFactory) -> DataDescription:
+    """Instance data: 8 images to train on and 3 to validate."""
+    return instance_data(tmp_path_factory.mktemp("data") / "particles", TRAIN_IMAGES, VAL_IMAGES)
+
+
+@pytest.fixture(scope="session")
+def litter(tmp_path_factory: pytest.TempPathFactory) -> DataDescription:
+    """Semantic data: 8 images to train on and 3 to validate."""
+    return semantic_data(tmp_path_factory.mktemp("data") / "litter", TRAIN_IMAGES, VAL_IMAGES)
+
+
+@pytest.fixture(scope="session")
+def one_step(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DataDescription]:
+    """Task -> data with two training images, one batch, and one to validate: an epoch is a single step."""
+    folder = tmp_path_factory.mktemp("one-step")
+    return {
+        "instance": instance_data(folder / "particles", 2, 1),
+        "semantic": semantic_data(folder / "litter", 2, 1),
+    }
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +157,7 @@ def trained(
 
     def get(model: str) -> tuple[TrialFiles, Messages]:
         if model not in known:
-            data = particles if model in INSTANCE_MODELS else litter
+            data = particles if MODELS[model].task == "instance" else litter
             request = request_of(tiny_trial(model), data, tmp_path_factory.mktemp("trials") / model)
             known[model] = TrialFiles(request.directory), run_to_end(request)
         return known[model]

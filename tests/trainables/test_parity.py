@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 PACKAGES = ("segdata", "segscore", "search_spaces", "trainables", "ensembling", "segtrack", "segsweep")
 TOLERANCE = 1e-4
-INSTANCE, SEMANTIC = ("mask-rcnn", "ms-rcnn"), ("segformer", "deeplabv3plus")
+INSTANCE, SEMANTIC = ("mask-rcnn", "ms-rcnn", "queryinst"), ("segformer", "deeplabv3plus")
 
 Trained = Callable[[str], tuple[TrialFiles, list[dict[str, Any]]]]
 Follow = Callable[..., tuple[list[dict[str, Any]], Ended]]
@@ -79,7 +79,7 @@ numpy.savez(out, **arrays)
 """
 
 
-def run_stock(trained: Trained, models: tuple[str, str], data: DataDescription, folder: Path) -> dict[str, Any]:
+def run_stock(trained: Trained, models: tuple[str, ...], data: DataDescription, folder: Path) -> dict[str, Any]:
     """Runs the script in a process that never imports our packages, and returns its arrays."""
     names = sorted(path for path in data.val.images.iterdir())[-3:]
     arguments = [

@@ -18,6 +18,7 @@ import torch
 from search_spaces.trial_config import InputChoice, ModelChoice, OptimizationChoice, ScheduleChoice, TrialConfig
 from trainables.description import DataDescription
 from trainables.fork_server import Ended, start_child
+from trainables.loaded_weights import LoadedWeights
 from trainables.requests import TrialRequest
 from trainables.trial_files import TrialFiles
 
@@ -172,7 +173,10 @@ def test_a_local_checkpoint_is_where_training_starts(
     given, ended = (
         torch.load(path, weights_only=True)["state_dict"] for path in (start, tmp_path / "trial" / "best.pth")
     )
-    assert f"init: {len(given)} of {len(given)} tensors loaded" in log
+    filled = sum(not name.endswith("num_batches_tracked") for name in given)
+    assert f"init: {filled} of {filled} tensors loaded from start.pth" in log
+    recorded = LoadedWeights.read(TrialFiles(tmp_path / "trial").initial)
+    assert recorded is not None and (recorded.init, recorded.share, recorded.missing) == ("start.pth", 1.0, ())
     # At a learning rate of 1e-8 weights stay where they were; random ones would be far away.
     weights = [name for name in given if name.endswith("weight")]
     assert max(float((given[name] - ended[name]).abs().max()) for name in weights) < 1e-6
@@ -210,17 +214,34 @@ def test_a_checkpoint_of_another_model_is_refused(
     assert "expected weights of this model, but none of 1 tensors fits it" in ended.reason
 
 
-def test_published_weights_that_cannot_be_fetched_are_one_clear_message(
+def test_published_weights_that_are_not_on_the_node_are_one_clear_message(
     litter: DataDescription, tiny_trial: TrialOf, request_of: RequestOf, follow: Follow, tmp_path: Path
 ) -> None:
-    trial = replace(
-        tiny_trial("segformer", init="imagenet"),
-        overrides=(("model.backbone.init_cfg.checkpoint", "https://127.0.0.1:9/mit_b0-absent.pth"),),
-    )
-    request = request_of(trial, litter, tmp_path)
+    request = request_of(tiny_trial("segformer", init="imagenet"), litter, tmp_path, weights=tmp_path / "cache")
     _, ended = follow(start_child(TRAIN, request, tmp_path / "train.log"))
-    assert "https://127.0.0.1:9/mit_b0-absent.pth cannot be reached" in ended.reason
-    assert "`init: none`" in ended.reason and "Traceback" not in ended.reason
+    assert f"mit_b0_20220624-7e0fe6dd.pth in {tmp_path / 'cache'}, but they are not there" in ended.reason
+    assert "segsweep weights fetch" in ended.reason and "`init: none`" in ended.reason
+    assert "Traceback" not in ended.reason
+
+
+def test_a_trial_starts_from_published_weights_and_says_what_they_filled(
+    trained: Callable[[str], tuple[TrialFiles, Messages]],
+    litter: DataDescription,
+    tiny_trial: TrialOf,
+    request_of: RequestOf,
+    train: Train,
+    tmp_path: Path,
+) -> None:
+    whole = torch.load(trained("segformer")[0].best, weights_only=True)["state_dict"]
+    encoder = {name.removeprefix("backbone."): value for name, value in whole.items() if name.startswith("backbone.")}
+    torch.save(encoder, tmp_path / "mit_b0_20220624-7e0fe6dd.pth")  # as MMSegmentation publishes it
+    trial = tiny_trial("segformer", epochs=1, init="imagenet").with_value("optimization.lr", 1e-8)
+    train(request_of(trial, litter, tmp_path / "trial", weights=tmp_path))
+    recorded = LoadedWeights.read(TrialFiles(tmp_path / "trial").initial)
+    assert recorded is not None and recorded.encoder_share == 1.0 and recorded.missing == ("decode_head.*",)
+    ended = torch.load(tmp_path / "trial" / "best.pth", weights_only=True)["state_dict"]
+    assert max(float((encoder[name] - ended[f"backbone.{name}"]).abs().max()) for name in encoder) < 1e-6
+    assert "mit_b0_20220624" not in (tmp_path / "trial" / "config.py").read_text()
 
 
 def test_a_users_files_never_hide_our_packages(

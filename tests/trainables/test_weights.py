@@ -1,95 +1,162 @@
-"""Published weights: which a config needs, whether they can be had, and what is said if not."""
+"""Initial weights: which files a model starts from, where they lie, and what is said if they are not there."""
 
-import socket
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
+from search_spaces.models import MODELS
 from search_spaces.trial_config import ModelChoice, TrialConfig
 from segdata.errors import InputError
 from trainables.config import build_config
 from trainables.description import DataDescription
-from trainables.weights import address_of, hub_file, is_at_hand, missing_weights, published_weights, require_weights
-
-R50_FILE = "resnet50-0676ba61.pth"  # what MMEngine's `torchvision://resnet50` means
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty hub folder of torch, and no network."""
-
-    def refuse(address: object, timeout: float) -> NoReturn:
-        raise OSError("network is unreachable")
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    return tmp_path / "hub" / "checkpoints"
+from trainables.initial_parts import Part, take_published, weights_folder
+from trainables.published_datasets import WHOLE_MODELS
+from trainables.published_file import published_file
+from trainables.published_weights import whole_model_url
+from trainables.weights_plan import initial_parts, place_parts
 
 
-@pytest.fixture
-def listener() -> Iterator[str]:
-    """The address of something that accepts connections on this machine."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+def files(model: str, backbone: str | None, init: str) -> list[str]:
+    """Names of the files that a model starts from."""
+    parts = initial_parts(ModelChoice(model, backbone, init), MODELS[model].task)
+    return [part.file.name for part in parts if part.file is not None]
 
 
-def test_init_none_needs_no_weights(hub: Path, particles: DataDescription) -> None:
-    config = build_config(TrialConfig(ModelChoice("mask-rcnn", "r50")), particles, seed=7)
-    assert missing_weights(config) == ()
-    require_weights(config)
+def test_init_none_needs_no_file() -> None:
+    assert initial_parts(ModelChoice("mask-rcnn", "r50"), "instance") == ()
 
 
-def test_missing_weights_are_named_with_the_place_for_a_copy(hub: Path, particles: DataDescription) -> None:
-    config = build_config(TrialConfig(ModelChoice("mask-rcnn", "r50", init="imagenet")), particles, seed=7)
-    assert missing_weights(config) == ("torchvision://resnet50",)
-    with pytest.raises(
-        InputError, match="init: imagenet: expected the published weights torchvision://resnet50"
-    ) as told:
-        require_weights(config)
-    assert str(hub / R50_FILE) in str(told.value) and "`init: none`" in str(told.value)
-    assert "\n" not in str(told.value)
+@pytest.mark.parametrize(
+    ("model", "backbone", "init", "file"),
+    [
+        ("mask-rcnn", "r50", "imagenet", "resnet50-0676ba61.pth"),  # what MMEngine's `torchvision://resnet50` means
+        (
+            "deeplabv3plus",
+            "r50",
+            "imagenet",
+            "resnet50_v1c-2cccc1ad.pth",
+        ),  # MMSegmentation's stem of three convolutions
+        ("segformer", "mit-b3", "imagenet", "mit_b3_20220624-13b1141c.pth"),
+        ("mask-rcnn", "r50", "resnet-strikes-back", "resnet50_8xb256-rsb-a1-600e_in1k_20211228-20e21305.pth"),
+        (
+            "mask-rcnn",
+            "efficientnet-b4",
+            "noisy-student",
+            "efficientnet-b4_3rdparty-ra-noisystudent_in1k_20221103-16ba8a2d.pth",
+        ),
+        (
+            "smp-unet",
+            "timm-efficientnet-b4",
+            "noisy-student",
+            "smp-hub--timm-efficientnet-b4.noisy-student--617936aa7b32--model.safetensors",
+        ),
+    ],
+)
+def test_the_file_of_a_published_encoder(model: str, backbone: str, init: str, file: str) -> None:
+    found = files(model, backbone, init)
+    assert [name.split("--")[:2] for name in found] == [file.split("--")[:2]]
 
 
-def test_a_copy_in_the_hub_folder_is_enough(hub: Path, particles: DataDescription) -> None:
-    config = build_config(TrialConfig(ModelChoice("mask-rcnn", "r50", init="imagenet")), particles, seed=7)
-    hub.mkdir(parents=True)
-    (hub / R50_FILE).touch()
-    require_weights(config)
+def test_both_backbones_of_detectors_are_filled() -> None:
+    parts = initial_parts(ModelChoice("detectors", "r50", "imagenet"), "instance")
+    assert {part.module for part in parts} == {"backbone", "neck.rfp_modules.0"}
+    assert len({part.file for part in parts}) == 1
 
 
-def test_segformer_and_v1c_weights_are_found_too(hub: Path, litter: DataDescription) -> None:
-    for model, part in (("segformer", "mit_b0"), ("deeplabv3plus", "resnet50_v1c")):
-        config = build_config(TrialConfig(ModelChoice(model, init="imagenet")), litter, seed=7)
-        (name,) = missing_weights(config)
-        assert part in name
-        assert address_of(name).startswith("https://") and hub_file(address_of(name)).parent == hub
+@pytest.mark.parametrize(
+    ("model", "backbone", "init", "message"),
+    [
+        (
+            "mask-rcnn",
+            "r101",
+            "resnet-strikes-back",
+            "no resnet-strikes-back for mask-rcnn with r101. .*none, imagenet",
+        ),
+        ("deeplabv3plus", "r50", "resnet-strikes-back", "no resnet-strikes-back for deeplabv3plus with r50"),
+        ("mask-rcnn", "r18", "noisy-student", "no noisy-student for mask-rcnn with r18"),
+        ("mask-rcnn", "r50", "cityscapes", "no cityscapes for mask-rcnn with r50"),
+    ],
+)
+def test_weights_that_nobody_has_published_are_refused(model: str, backbone: str, init: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as told:
+        initial_parts(ModelChoice(model, backbone, init), MODELS[model].task)
+    assert "name a checkpoint file" in str(told.value) and "\n" not in str(told.value)
 
 
-def test_a_local_file_is_at_hand(hub: Path, tmp_path: Path) -> None:
-    (tmp_path / "own.pth").touch()
-    assert is_at_hand(str(tmp_path / "own.pth"))
-    assert not is_at_hand(str(tmp_path / "other.pth"))
+WHOLE = [
+    (model, backbone, dataset, stem)
+    for model, backbones in WHOLE_MODELS.items()
+    for backbone, rows in backbones.items()
+    for dataset, stem in rows.items()
+]
 
 
-def test_nested_and_repeated_checkpoints_are_listed_once() -> None:
+@pytest.mark.parametrize(("model", "backbone", "dataset", "stem"), WHOLE)
+def test_every_whole_model_of_the_table_has_an_address_with_a_hash(
+    model: str, backbone: str, dataset: str, stem: str
+) -> None:
+    assert backbone in MODELS[model].backbones
+    url = whole_model_url(model, backbone, dataset)
+    assert url is not None and url.startswith("https://"), f"the zoo has no weights for {stem}"
+    assert len(published_file(url).sha256) == 8
+
+
+def test_a_zoo_config_has_its_own_weights() -> None:
+    choice = ModelChoice("solov2_r50_fpn_1x_coco.py", init="coco")
+    (part,) = initial_parts(choice, "instance")
+    assert part.module == "" and part.file is not None and part.file.name.startswith("solov2_r50_fpn_1x_coco")
+
+
+def test_published_checkpoints_leave_the_config_wherever_they_stand() -> None:
     head = {"type": "Head", "init_cfg": [{"type": "Xavier"}, {"type": "Pretrained", "checkpoint": "a.pth"}]}
-    model = {"pretrained": "b.pth", "backbone": {"init_cfg": {"type": "Pretrained", "checkpoint": "a.pth"}}}
-    assert published_weights({"model": model | {"heads": (head,)}}) == ("b.pth", "a.pth")
+    second = {"type": "ResNet", "pretrained": "c.pth"}
+    model = {
+        "pretrained": "b.pth",
+        "backbone": {"init_cfg": {"type": "Pretrained", "checkpoint": "d.pth", "prefix": "net."}},
+        "neck": {"rfp_backbone": second},
+        "heads": [head],
+    }
+    assert set(take_published(model)) == {
+        Part("backbone", "b.pth"),
+        Part("backbone", "d.pth", "net."),
+        Part("neck.rfp_modules.0", "c.pth"),
+        Part("heads.0", "a.pth"),
+    }
+    assert ".pth" not in repr(model) and head["init_cfg"] == [{"type": "Xavier"}]
+    assert take_published(model) == ()
 
 
-def test_a_host_that_answers_can_serve_them(listener: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+def test_the_exported_config_names_no_weights(litter: DataDescription) -> None:
+    config = build_config(TrialConfig(ModelChoice("segformer", init="imagenet")), litter, seed=7)
+    assert "Pretrained" not in repr(config) and "://" not in repr(config["model"])
+
+
+def test_where_published_weights_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SEGSWEEP_WEIGHTS", "TORCH_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    assert is_at_hand(f"{listener}/weights.pth")
-    assert not is_at_hand("http://127.0.0.1:9/weights.pth"), "nothing listens on the discard port"
+    assert weights_folder() == Path.home() / ".cache" / "torch" / "hub" / "checkpoints"
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    assert weights_folder() == tmp_path / "torch" / "hub" / "checkpoints"
+    assert weights_folder(tmp_path / "chosen") == tmp_path / "chosen"
+    monkeypatch.setenv("SEGSWEEP_WEIGHTS", str(tmp_path / "node"))
+    assert weights_folder(tmp_path / "chosen") == tmp_path / "node", "a node's own setting comes first"
 
 
-def test_a_proxy_stands_for_the_host(listener: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setenv("https_proxy", listener)
-    assert is_at_hand("https://unknown.invalid/weights.pth")
+def test_a_missing_file_is_named_with_the_command_that_fetches_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SEGSWEEP_WEIGHTS", raising=False)
+    parts = initial_parts(ModelChoice("mask-rcnn", "r50", "imagenet"), "instance")
+    with pytest.raises(InputError, match=f"resnet50-0676ba61.pth in {tmp_path}, but they are not there") as told:
+        place_parts(parts, None, tmp_path)
+    assert "segsweep weights fetch SWEEP" in str(told.value) and "`init: none`" in str(told.value)
+    (tmp_path / "resnet50-0676ba61.pth").touch()
+    assert [placed.path for placed in place_parts(parts, None, tmp_path)] == [tmp_path / "resnet50-0676ba61.pth"]
+
+
+def test_a_local_file_starts_at_the_sweep_files_folder(tmp_path: Path) -> None:
+    parts = initial_parts(ModelChoice("mask-rcnn", "r50", "start.pth"), "instance")
+    with pytest.raises(InputError, match=r"expected an existing checkpoint, but got 'start.pth'"):
+        place_parts(parts, tmp_path, None)
+    (tmp_path / "start.pth").touch()
+    assert place_parts(parts, tmp_path, None)[0].path == tmp_path / "start.pth"

@@ -1,0 +1,133 @@
+"""Every listed model trains one step and predicts on a CPU, in a size that its knobs allow.
+
+All start at once in the background, two at a time, one thread each, so that the whole table takes half the time.
+"""
+
+import math
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from search_spaces.knobs import KNOBS, takes
+from search_spaces.models import MODELS
+from search_spaces.trial_config import Scalar, TrialConfig
+from segdata.predictions import PredictionSet
+from trainables.description import DataDescription
+from trainables.fork_server import Ended, start_child
+from trainables.requests import PredictRequest, TrialRequest
+from trainables.trial_files import EpochScores, TrialFiles
+
+pytestmark = pytest.mark.slow
+
+AT_A_TIME = 2
+CROP_PX = 64
+
+# Knobs of the smallest size, where the model takes them.
+TINY: dict[str, Scalar] = {
+    "width": 0.25,
+    "head_width": 0.125,
+    "crop_size": CROP_PX,
+    "batch_size": 2,
+    "epochs": 1,
+    "rois_per_image": 16,
+}
+# What differs for a model.
+TINY_OF: dict[str, dict[str, Scalar]] = {
+    "segformer": {"width": 1.0},
+}
+
+_starting = threading.Lock()  # start_child hides the caller's main module for a moment, which two threads must not do
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training left behind."""
+
+    ended: Ended
+    history: tuple[EpochScores, ...]
+    predicted: Ended | None
+    directory: Path
+    log: str
+
+
+def tiny(model: str) -> TrialConfig:
+    """Returns the smallest trial of a model."""
+    trial = TrialConfig().with_value("model.name", model)
+    backbones = MODELS[model].backbones
+    small: dict[str, Scalar] = {"backbone": "r18" if "r18" in backbones else backbones[0]} if backbones else {}
+    values = small | TINY | TINY_OF.get(model, {})
+    for name, value in values.items():
+        if takes(model, KNOBS[name]):
+            trial = trial.with_value(KNOBS[name].field, value)
+    return trial
+
+
+def run(job: str, request: TrialRequest | PredictRequest, log: Path) -> Ended:
+    """Runs a job of the fork server to its end."""
+    with _starting:
+        child = start_child(job, request, log)
+    try:
+        while not isinstance(message := child.receive(300), Ended):
+            assert message is not None, f"no word in 300 s; see {log}"
+            child.answer("go on")
+    finally:
+        child.stop()
+    return message
+
+
+def train_and_predict(model: str, data: DataDescription, directory: Path) -> Outcome:
+    """Trains one step, validates, and predicts the val role into `directory`/predictions."""
+    files = TrialFiles(directory)
+    metric = "segm_mAP" if data.task == "instance" else "mIoU"
+    ended = run("trainables.trial:train", TrialRequest(tiny(model), data, directory, metric, "max", seed=7), files.log)
+    predicted = None
+    if ended.kind == "done":
+        request = PredictRequest(directory, data.task, data.val, data.fingerprint, directory / "predictions", "abc")
+        predicted = run("trainables.predict:predict", request, files.log)
+    log = files.log.read_text() if files.log.is_file() else ""
+    return Outcome(
+        ended, tuple(files.read_history()) if files.history.is_file() else (), predicted, directory, log[-3000:]
+    )
+
+
+@pytest.fixture(scope="module")
+def running(
+    one_step: dict[str, DataDescription], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[Outcome]]]:
+    """Starts every model; model -> what it will have left."""
+    folder = tmp_path_factory.mktemp("matrix")
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        yield {
+            model.name: pool.submit(train_and_predict, model.name, one_step[model.task], folder / model.name)
+            for model in MODELS.values()
+        }
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("model", [model.name for model in MODELS.values() if not model.needs_gpu])
+def test_a_model_trains_a_step_and_predicts(model: str, running: dict[str, Future[Outcome]]) -> None:
+    outcome = running[model].result()
+    assert outcome.ended == Ended("done"), f"{outcome.ended.reason}\n{outcome.log}"
+    assert [row.epoch for row in outcome.history] == [1]
+    assert math.isfinite(outcome.history[0].scores["train_loss"])
+    assert outcome.predicted == Ended("done"), outcome.log
+    predicted = PredictionSet.open(outcome.directory / "predictions")
+    (image,) = predicted.meta.images
+    if MODELS[model].task == "instance":
+        found = predicted.instances(image.file_name)
+        assert all((rle.height, rle.width) == (image.height, image.width) for rle in found.rles)
+    else:
+        prob_CHW = predicted.probabilities(image.file_name)
+        assert prob_CHW.shape == (len(predicted.meta.classes), image.height, image.width)
+        assert abs(prob_CHW.sum(axis=0) - 1.0).max() < 0.01 * len(prob_CHW)  # each is stored in 8 bits
+
+
+@pytest.mark.parametrize("model", [model.name for model in MODELS.values() if model.needs_gpu])
+def test_a_model_that_needs_a_gpu_is_refused_on_a_cpu(model: str, running: dict[str, Future[Outcome]]) -> None:
+    outcome = running[model].result()
+    assert outcome.ended.kind == "crashed" and not outcome.history
+    assert f"expected a GPU for {model}" in outcome.ended.reason
