@@ -122,7 +122,7 @@ def _cure(knob: Knob, model: str, fitting: Sequence[str]) -> str:
         listing = f"segsweep spaces models {model}"
         return f"Split {knob.name} into cases by when: {{model: ...}}; {model} takes {able}: `{listing}`"
     if takes(model, knob) and knob.unfit:
-        return f"Give {knob.name} a when: {{{', '.join(knob.unfit)}: ...}} that leaves those out"
+        return f"Give {knob.name} a when: {{{', '.join(knob.unfit)}: ...}} that leaves those out, or drop it"
     able_models = [name for name in fitting if takes(name, knob)]
     if able_models:
         return f"Add when: {{model: [{', '.join(able_models)}]}}"
@@ -139,11 +139,13 @@ def _check_fixed(draft: Draft, knob: Knob, value: Scalar) -> None:
 
 
 def _cure_fixed(draft: Draft, knob: Knob, model: str, value: Scalar) -> str:
-    if "model" not in draft.fixed:
-        return f"Move it to the space as {knob.name}: {{choice: [{value}], when: ...}}. {_cure(knob, model, [])}"
+    chosen = dict.fromkeys(str(world["model"]) for world in draft.worlds("model"))
+    able = [name for name in chosen if takes(name, knob) and takes_value(name, knob, value)]
+    if able and len(able) < len(chosen):
+        return f"Move it to the space as {knob.name}: {{choice: [{value}], when: {{model: [{', '.join(able)}]}}}}"
     if takes(model, knob) and model in knob.values_by_model and not takes_value(model, knob, value):
-        able = [str(other) for other in knob.values_by_model[model]]
-        return f"{model} takes {some(able) or 'none but its own'}: `segsweep spaces models {model}`"
+        fitting = [str(other) for other in knob.values_by_model[model]]
+        return f"{model} takes {some(fitting) or 'none but its own'}: `segsweep spaces models {model}`"
     return _cure(knob, model, [])
 
 

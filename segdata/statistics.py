@@ -32,7 +32,7 @@ class ObjectStatistics:
     image_height_median: float
     image_width_max: int
     image_height_max: int
-    class_counts: tuple[int, ...] = ()  # objects of each class, in the order of the categories; () = not counted
+    class_counts: tuple[int, ...] = ()  # objects of each class, in the order of category ids; () = not counted
 
 
 @dataclass(frozen=True, slots=True)

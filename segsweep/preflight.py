@@ -12,6 +12,7 @@ from search_spaces.landing import get_path, landings
 from search_spaces.parameters import Choice
 from search_spaces.space import Space
 from search_spaces.trial_config import Scalar, ScheduleChoice, TrialConfig
+from segdata.errors import InputError
 from trainables.config import build_config
 from trainables.description import DataDescription, Task
 from trainables.devices import needs_gpu, refuse_on_cpu
@@ -34,18 +35,30 @@ def check_configs(space: Space, data: DataDescription) -> None:
 
 
 def check_devices(space: Space, task: Task, gpu: float) -> None:
-    """Refuses models that train on a GPU only, where a trial gets `gpu` (a share, or 0) of one.
+    """Refuses models and precisions that train on a GPU only, where a trial gets `gpu` (a share, or 0) of one.
 
     Raises:
-        InputError: A trial gets none, and the space holds such a model.
+        InputError: A trial gets none, and the space holds such a model or precision.
     """
-    searched = [parameter.domain for parameter in space.parameters if parameter.knob == "model"]
-    names = [str(option) for domain in searched if isinstance(domain, Choice) for option in domain.values]
-    if "model" in space.fixed:
-        names.append(str(space.fixed["model"]))
-    for name in () if gpu else names:
+    if gpu:
+        return
+    for name in options_of(space, "model"):
         if needs_gpu(name, task):
             raise refuse_on_cpu(name, "space.model")
+    if "fp16" in options_of(space, "precision"):
+        raise InputError.of(
+            "expected a GPU for precision fp16, but trials get none",
+            where="space.precision",
+            cure="Use bf16 or fp32, or run where a trial gets a GPU (`resources: {gpu: 1}`, --address).",
+        )
+
+
+def options_of(space: Space, knob: str) -> tuple[str, ...]:
+    """Returns all that a knob of choices can be in a trial."""
+    if knob in space.fixed:
+        return (str(space.fixed[knob]),)
+    searched = [parameter.domain for parameter in space.parameters if parameter.knob == knob]
+    return tuple(str(option) for domain in searched if isinstance(domain, Choice) for option in domain.values)
 
 
 def distinct_trials(space: Space) -> Iterator[TrialConfig]:

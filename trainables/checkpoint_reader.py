@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from segdata.errors import InputError
-from trainables.published_file import kind_of
+from trainables.published_file import Kind, kind_of
 
 __all__ = ["read_weights"]
 
@@ -51,8 +51,15 @@ def read_weights(path: Path) -> Weights:
     """
     if not path.is_file():
         raise InputError.of("expected a checkpoint, but got no such file", where=path, cure="Check the path.")
+    kind = kind_of_file(path)
+    if kind is None:
+        raise InputError.of(
+            "expected a checkpoint of torch or safetensors, but got another kind of file",
+            where=path,
+            cure="Check the path; a download may have saved a web page.",
+        )
     try:
-        loaded = load_file(path) if is_safetensors(path) else load_pickle(path)
+        loaded = load_file(path) if kind == "safetensors" else load_pickle(path, kind)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError, SafetensorError) as error:
         raise InputError.of(
             f"expected a checkpoint of plain weights, but loading it safely failed ({first_line(error)})",
@@ -67,25 +74,19 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def is_safetensors(path: Path) -> bool:
-    """Tells a safetensors file by its first bytes."""
+def kind_of_file(path: Path) -> Kind | None:
+    """Tells the kind of checkpoint by a file's first bytes."""
     with path.open("rb") as stream:
-        return kind_of(stream.read(16)) == "safetensors"
+        return kind_of(stream.read(16))
 
 
-def load_pickle(path: Path) -> Any:
+def load_pickle(path: Path, kind: Kind) -> Any:
     """Loads with `weights_only`; every class or function that is not torch's own is replaced by an inert one."""
-    named = get_unsafe_globals_in_checkpoint(str(path)) if is_zip(path) else []
+    named = get_unsafe_globals_in_checkpoint(str(path)) if kind == "zip" else []
     stand_ins: list[Any] = [(Inert, name) for name in {*named, *BYSTANDERS}]
     with safe_globals(stand_ins), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)  # what can't be read is refused
         return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def is_zip(path: Path) -> bool:
-    """Tells the format of torch 1.6 and later."""
-    with path.open("rb") as stream:
-        return kind_of(stream.read(16)) == "zip"
 
 
 def tensors_of(loaded: Any) -> Weights:

@@ -7,7 +7,9 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import urlparse
 
-__all__ = ["PublishedFile", "has_hash", "kind_of", "published_file"]
+__all__ = ["Kind", "PublishedFile", "has_hash", "kind_of", "published_file"]
+
+Kind = Literal["zip", "pickle", "safetensors"]
 
 _HASH = re.compile(r"[-_]([0-9a-f]{8,64})\.(?:pth|pt|bin|safetensors)")
 _HUB = re.compile(r"/([^/]+)/([^/]+)/resolve/([^/]+)/(.+)")
@@ -43,7 +45,7 @@ def published_file(url: str) -> PublishedFile:
     return PublishedFile(name, url, found[1] if found else "")
 
 
-def kind_of(head: bytes) -> Literal["zip", "pickle", "safetensors"] | None:
+def kind_of(head: bytes) -> Kind | None:
     """Says what kind of checkpoint begins with these bytes (16 are enough), or None."""
     if head.startswith(b"PK\x03\x04"):
         return "zip"

@@ -29,12 +29,12 @@ def test_counts_and_sizes_are_those_of_the_objects_without_crowds():
     assert (found.image_width_max, found.image_height_max) == (400, 90)
 
 
-def test_objects_are_counted_by_class_in_the_order_of_the_categories_without_crowds():
+def test_objects_are_counted_by_class_in_the_order_of_category_ids_without_crowds():
     objects = tuple(replace(square(number, 1, 9, crowd=number == 5), category_id=number % 3) for number in range(8))
     found = object_statistics(
         InstanceDataset(IMAGES, (Category(2, "b"), Category(7, "none"), Category(0, "a")), objects)
     )
-    assert found.class_counts == (1, 0, 3)  # 2, 5 (a crowd); none; 0, 3, 6. 1, 4 and 7 are of no known category
+    assert found.class_counts == (3, 1, 0)  # objects 0, 3, 6; 2, for 5 is a crowd; none. 1, 4, 7 are of no category
 
 
 def test_without_objects_sizes_are_nan_not_zero():

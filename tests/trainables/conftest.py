@@ -1,5 +1,6 @@
 """Tiny data, tiny trials, and running one in a child of the fork server."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,8 @@ def tiny_trial() -> Callable[..., TrialConfig]:
     """Returns a maker of trials small enough for one CPU thread: `tiny_trial("mask-rcnn", epochs=2)`."""
 
     def make(model: str, *, epochs: int = 2, init: str = "none") -> TrialConfig:
-        backbone = "mit-b0" if model == "segformer" else "r18"
-        width = None if model == "segformer" else 0.25
+        backbone = {"segformer": "mit-b0", "smp-unet": "resnet18"}.get(model, "r18")
+        width = None if model in ("segformer", "smp-unet") else 0.25
         thresholds = ThresholdChoice(rois_per_image=16) if model in INSTANCE_MODELS else ThresholdChoice()
         return TrialConfig(
             ModelChoice(model, backbone, init=init, width=width, head_width=0.125),
@@ -142,6 +143,19 @@ def follow() -> Callable[..., tuple[Messages, Ended]]:
 def train() -> Callable[[TrialRequest], Messages]:
     """Returns a function that trains a request to its end and gives its reports."""
     return run_to_end
+
+
+@pytest.fixture(scope="session")
+def run_job() -> Callable[[str, object, Path], Ended]:
+    """Returns a function that runs a job of the fork server to its end; threads may call it side by side."""
+    starting = threading.Lock()  # start_child hides the caller's main module for a moment, which is for one at a time
+
+    def run(job: str, request: object, log: Path) -> Ended:
+        with starting:
+            child = start_child(job, request, log)
+        return read_to_end(child, 300.0)[1]
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -182,7 +182,11 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
     with (tmp_path / "code.pth").open("wb") as stream:
         pickle.dump(Bomb(tmp_path / "was-run"), stream)
     (tmp_path / "half.pth").write_bytes(b"PK\x03\x04" + bytes(100))
-    for name in ("page.pth", "code.pth", "half.pth"):
+    with pytest.raises(
+        InputError, match="page.pth: expected a checkpoint of torch or safetensors, but got another kind"
+    ):
+        read_weights(tmp_path / "page.pth")
+    for name in ("code.pth", "half.pth"):
         with pytest.raises(
             InputError, match=f"{name}: expected a checkpoint of plain weights, but loading it safely failed"
         ):

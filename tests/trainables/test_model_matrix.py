@@ -4,8 +4,7 @@ All start at once in the background, two at a time, one thread each, so that the
 """
 
 import math
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from search_spaces.models import MODELS
 from search_spaces.trial_config import Scalar, TrialConfig
 from segdata.predictions import PredictionSet
 from trainables.description import DataDescription
-from trainables.fork_server import Ended, start_child
+from trainables.fork_server import Ended
 from trainables.requests import PredictRequest, TrialRequest
 from trainables.trial_files import EpochScores, TrialFiles
 
@@ -40,7 +39,7 @@ TINY_OF: dict[str, dict[str, Scalar]] = {
     "segformer": {"width": 1.0},
 }
 
-_starting = threading.Lock()  # start_child hides the caller's main module for a moment, which two threads must not do
+RunJob = Callable[..., Ended]
 
 
 @dataclass(frozen=True)
@@ -66,20 +65,7 @@ def tiny(model: str) -> TrialConfig:
     return trial
 
 
-def run(job: str, request: TrialRequest | PredictRequest, log: Path) -> Ended:
-    """Runs a job of the fork server to its end."""
-    with _starting:
-        child = start_child(job, request, log)
-    try:
-        while not isinstance(message := child.receive(300), Ended):
-            assert message is not None, f"no word in 300 s; see {log}"
-            child.answer("go on")
-    finally:
-        child.stop()
-    return message
-
-
-def train_and_predict(model: str, data: DataDescription, directory: Path) -> Outcome:
+def train_and_predict(model: str, data: DataDescription, directory: Path, run: RunJob) -> Outcome:
     """Trains one step, validates, and predicts the val role into `directory`/predictions."""
     files = TrialFiles(directory)
     metric = "segm_mAP" if data.task == "instance" else "mIoU"
@@ -96,13 +82,13 @@ def train_and_predict(model: str, data: DataDescription, directory: Path) -> Out
 
 @pytest.fixture(scope="module")
 def running(
-    one_step: dict[str, DataDescription], tmp_path_factory: pytest.TempPathFactory
+    one_step: dict[str, DataDescription], run_job: RunJob, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[Outcome]]]:
     """Starts every model; model -> what it will have left."""
     folder = tmp_path_factory.mktemp("matrix")
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         yield {
-            model.name: pool.submit(train_and_predict, model.name, one_step[model.task], folder / model.name)
+            model.name: pool.submit(train_and_predict, model.name, one_step[model.task], folder / model.name, run_job)
             for model in MODELS.values()
         }
         pool.shutdown(cancel_futures=True)

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.slow
 PACKAGES = ("segdata", "segscore", "search_spaces", "trainables", "ensembling", "segtrack", "segsweep")
 TOLERANCE = 1e-4
 INSTANCE, SEMANTIC = ("mask-rcnn", "ms-rcnn", "queryinst"), ("segformer", "deeplabv3plus")
+OWN = ("bifpn", "smp-unet")  # of networks of ours: stock tools need Segsweep installed, which their config imports
 
 Trained = Callable[[str], tuple[TrialFiles, list[dict[str, Any]]]]
 Follow = Callable[..., tuple[list[dict[str, Any]], Ended]]
@@ -79,8 +80,14 @@ numpy.savez(out, **arrays)
 """
 
 
-def run_stock(trained: Trained, models: tuple[str, ...], data: DataDescription, folder: Path) -> dict[str, Any]:
-    """Runs the script in a process that never imports our packages, and returns its arrays."""
+def run_stock(
+    trained: Trained,
+    models: tuple[str, ...],
+    data: DataDescription,
+    folder: Path,
+    absent: tuple[str, ...] = PACKAGES,
+) -> dict[str, Any]:
+    """Runs the script in a process that must not import the packages `absent`, and returns its arrays."""
     names = sorted(path for path in data.val.images.iterdir())[-3:]
     arguments = [
         data.task,
@@ -90,7 +97,7 @@ def run_stock(trained: Trained, models: tuple[str, ...], data: DataDescription, 
         str(folder / "stock.npz"),
     ]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [sys.executable, "-P", "-c", f"PACKAGES = {PACKAGES}\n{SCRIPT}", json.dumps(arguments)]
+    command = [sys.executable, "-P", "-c", f"PACKAGES = {absent}\n{SCRIPT}", json.dumps(arguments)]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     with np.load(folder / "stock.npz") as arrays:
@@ -110,7 +117,8 @@ def stock_semantic(
     trained: Trained, litter: DataDescription, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
     """What stock MMSegmentation makes of the trials."""
-    return run_stock(trained, SEMANTIC, litter, tmp_path_factory.mktemp("stock-semantic"))
+    own = run_stock(trained, OWN, litter, tmp_path_factory.mktemp("stock-own"), absent=())
+    return own | run_stock(trained, SEMANTIC, litter, tmp_path_factory.mktemp("stock-semantic"))
 
 
 @pytest.fixture
@@ -155,7 +163,7 @@ def test_mmdetection_predicts_the_same(
     assert total > 0, "a comparison of nothing shows nothing"
 
 
-@pytest.mark.parametrize("model", SEMANTIC)
+@pytest.mark.parametrize("model", (*SEMANTIC, *OWN))
 def test_mmsegmentation_predicts_the_same(
     model: str,
     trained: Trained,

@@ -1,6 +1,10 @@
-"""Each preset's baseline and three random samples can be configured, as they are and in a size for a CPU."""
+"""Each preset's baseline and three random samples can be configured, and train a step in a size for a CPU."""
 
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +18,13 @@ from search_spaces.trial_config import TrialConfig
 from segdata.errors import InputError
 from trainables.config import DEFAULT_BATCH_SIZE, build_config
 from trainables.description import DataDescription
+from trainables.fork_server import Ended
+from trainables.requests import TrialRequest
+from trainables.trial_files import TrialFiles
 from trainables.weights_plan import initial_parts
 
 SAMPLES = 3
+AT_A_TIME = 2
 CROP_PX = 64
 
 
@@ -55,11 +63,15 @@ def shrunk(trial: TrialConfig, data: DataDescription) -> TrialConfig:
     return narrow
 
 
+def data_of(name: str, one_step: dict[str, DataDescription]) -> DataDescription:
+    return one_step[read_preset(name).task]
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_baseline_and_samples_of_a_preset_can_be_configured(
-    name: str, particles: DataDescription, litter: DataDescription
+    name: str, one_step: dict[str, DataDescription]
 ) -> None:
-    data = particles if read_preset(name).task == "instance" else litter
+    data = data_of(name, one_step)
     for trial in trials_of(name):
         config = build_config(trial, data, seed=0)
         assert config["train_dataloader"]["batch_size"] == (
@@ -67,7 +79,27 @@ def test_the_baseline_and_samples_of_a_preset_can_be_configured(
         )
         small = shrunk(trial, data)
         assert small.model.name == trial.model.name and small.augmentation == trial.augmentation
-        build_config(small, data, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_baseline_and_samples_of_a_preset_train_a_step(
+    name: str, one_step: dict[str, DataDescription], run_job: Callable[..., Ended], tmp_path: Path
+) -> None:
+    data = data_of(name, one_step)
+    metric = "segm_mAP" if data.task == "instance" else "mIoU"
+
+    def train(number: int, trial: TrialConfig) -> tuple[Ended, TrialFiles]:
+        files = TrialFiles(tmp_path / str(number))
+        request = TrialRequest(shrunk(trial, data), data, files.directory, metric, "max", seed=7)
+        return run_job("trainables.trial:train", request, files.log), files
+
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        outcomes = list(pool.map(train, range(SAMPLES + 1), trials_of(name)))
+    for ended, files in outcomes:
+        assert ended == Ended("done"), f"{ended.reason}\n{files.log.read_text()[-3000:]}"
+        (row,) = files.read_history()
+        assert math.isfinite(row.scores["train_loss"])
 
 
 @pytest.mark.parametrize("name", PRESETS)
