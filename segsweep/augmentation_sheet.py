@@ -35,6 +35,7 @@ COLUMNS, TILE_PX, CAPTION_PX = 6, 300, 26
 LONGEST_PX = 1333  # larger images are reduced, as for training
 DRAWS = 8  # of which the one that changes most is shown
 TINT = 0.25
+FLIP = "flip"
 DETAILED = ("gauss_noise", "motion_blur", "gaussian_blur")  # seen at full size only: the middle of the image is shown
 
 
@@ -100,11 +101,11 @@ def augmentation_sheet(
     rng = np.random.default_rng(seed)
     samples = [read(data, shown), *(read(data, str(name)) for name in rng.choice(others, 3))]
     task = "semantic" if samples[0].classes is None else "instance"
-    steps = tuple(name for name in AUGMENTATION_STEPS if task in KNOBS[name].tasks)
+    steps = (FLIP, *(name for name in AUGMENTATION_STEPS if task in KNOBS[name].tasks))
     height = min(TILE_PX, round(TILE_PX * samples[0].size[0] / samples[0].size[1]))
     tiles = [tile("original", samples[0], height), tile("original, its middle", middle(samples[0], height), height)]
     for name in steps:
-        drawn = strongest(name, samples, strength, rng)
+        drawn = flipped(samples[0]) if name == FLIP else strongest(name, samples, strength, rng)
         detail = name in DETAILED
         tiles.append(
             tile(f"{name}, its middle" if detail else name, middle(drawn, height) if detail else drawn, height)
@@ -155,6 +156,11 @@ def read(data: SheetData, name: str) -> Sample:
     index_of = {category_id: index for index, category_id in enumerate(data.truth.category_ids)}
     classes = np.array([index_of[obj.category_id] for obj in objects], dtype=np.int64)
     return Sample(reduced, layers.labels, classes, np.zeros(len(objects), dtype=bool))
+
+
+def flipped(sample: Sample) -> Sample:
+    """Returns the sample left to right, as the stock RandomFlip turns it, which training uses."""
+    return replace(sample, image=sample.image[:, ::-1], labels=sample.labels[:, :, ::-1])
 
 
 def strongest(name: str, samples: Sequence[Sample], strength: float, rng: np.random.Generator) -> Sample:

@@ -17,7 +17,10 @@ from segdata.synthetic import synthesize
 from segsweep.augmentation_sheet import CAPTION_PX, COLUMNS, TILE_PX, augmentation_sheet, folder_data
 from segsweep.cli.spaces import spaces_app
 
-STEPS = {task: [name for name in AUGMENTATION_STEPS if task in KNOBS[name].tasks] for task in ("instance", "semantic")}
+STEPS = {
+    task: ["flip", *(name for name in AUGMENTATION_STEPS if task in KNOBS[name].tasks)]
+    for task in ("instance", "semantic")
+}
 
 
 @pytest.fixture(scope="module")

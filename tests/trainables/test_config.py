@@ -10,8 +10,9 @@ import pytest
 
 from search_spaces.backbones import FAMILIES
 from search_spaces.knob import Knob
-from search_spaces.knobs import KNOBS, knobs_of
+from search_spaces.knobs import KNOBS, knobs_of, takes
 from search_spaces.landing import get_path, landings
+from search_spaces.model import Model
 from search_spaces.models import MODELS
 from search_spaces.parameters import Float, Int
 from search_spaces.trial_config import (
@@ -358,15 +359,20 @@ def test_building_a_config_is_pure(data_of: DataOf) -> None:
 
 
 @pytest.mark.slow
+def smallest(model: Model) -> str | None:
+    """A small encoder of a model, None if it stands on its own only."""
+    return "r18" if "r18" in model.backbones else next(iter(model.backbones), None)
+
+
 @pytest.mark.parametrize(
     ("model", "backbone"),
     [
-        *((model, "r18") for model in MODELS if model != "segformer"),
+        *((model.name, smallest(model)) for model in MODELS.values() if takes(model.name, KNOBS["width"])),
         ("deeplabv3plus", "x50-32x4d"),
         ("segformer", "mit-b0"),
     ],
 )
-def test_scaled_widths_build_real_models(model: str, backbone: str, data_of: DataOf) -> None:
+def test_scaled_widths_build_real_models(model: str, backbone: str | None, data_of: DataOf) -> None:
     from mmengine.config import Config
     from mmengine.registry import MODELS as BUILDERS
     from mmengine.registry import DefaultScope
@@ -382,8 +388,9 @@ def test_scaled_widths_build_real_models(model: str, backbone: str, data_of: Dat
             built = BUILDERS.build(Config(config).model)
         return sum(weight.numel() for weight in built.parameters())
 
-    # A quarter of the channels on both sides of a convolution is a sixteenth of its weights, save at the borders.
-    assert parameters(0.25, 0.25) < parameters(None, None) / 7
+    # A quarter of the channels on both sides of a convolution is a sixteenth of its weights, save at the borders and
+    # where rounding keeps more (HRNet).
+    assert parameters(0.25, 0.25) < parameters(None, None) / 5
 
 
 def test_paths_of_this_machine_stand_in_the_data_only(particles: DataDescription, tmp_path: Path) -> None:
