@@ -74,13 +74,18 @@ def read_coco(path: Path) -> InstanceDataset:
 
 
 def write_coco(dataset: InstanceDataset, path: Path) -> None:
-    """Writes COCO JSON; the file appears whole or not at all."""
+    """Writes COCO JSON; the file appears whole or not at all.
+
+    Categories go by their ids: MMDetection numbers classes in the file's order, we in the order of ids.
+    """
     payload = {
         "images": [
             {"id": i.id, "file_name": i.file_name, "width": i.width, "height": i.height} for i in dataset.images
         ],
         "annotations": [_object_entry(obj) for obj in dataset.objects],
-        "categories": [{"id": category.id, "name": category.name} for category in dataset.categories],
+        "categories": [
+            {"id": category.id, "name": category.name} for category in sorted(dataset.categories, key=lambda c: c.id)
+        ],
     }
     write_text(path, json.dumps(payload, allow_nan=False) + "\n")
 

@@ -32,6 +32,7 @@ class ObjectStatistics:
     image_height_median: float
     image_width_max: int
     image_height_max: int
+    annotated_images: int | None = None  # with an object or a crowd region, which training keeps; None = all
     class_counts: tuple[int, ...] = ()  # objects of each class, in the order of category ids; () = not counted
 
 
@@ -70,6 +71,7 @@ def object_statistics(dataset: InstanceDataset) -> ObjectStatistics:
         image_height_median=float(np.median(heights)),
         image_width_max=int(widths.max()),
         image_height_max=int(heights.max()),
+        annotated_images=sum(bool(dataset.objects_of(image.id)) for image in dataset.images),
         class_counts=_class_counts(dataset),
     )
 

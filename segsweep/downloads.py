@@ -258,7 +258,7 @@ def receive(response: http.client.HTTPResponse, partial: IO[bytes], answer: Answ
     done = answer.start
     require_space(Path(partial.name), answer.total, done)
     checked = False
-    while chunk := response.read1(CHUNK_BYTES):
+    while chunk := next_chunk(response):
         partial.write(chunk)
         partial.flush()
         done += len(chunk)
@@ -268,6 +268,16 @@ def receive(response: http.client.HTTPResponse, partial: IO[bytes], answer: Answ
         progress(done, answer.total)
     if answer.total is not None and done < answer.total:
         raise RetryError(f"the connection ended after {done:,} of {answer.total:,} bytes")
+
+
+def next_chunk(response: http.client.HTTPResponse) -> bytes:
+    """Returns what has come, b"" at the end; a network that is gone is no fault of the folder."""
+    try:
+        return response.read1(CHUNK_BYTES)
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise RetryError(f"the connection broke ({reason_of(error)})") from error
 
 
 def require_checkpoint(partial: IO[bytes]) -> None:

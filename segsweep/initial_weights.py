@@ -14,10 +14,11 @@ from search_spaces.conditions import worlds
 from search_spaces.models import is_checkpoint_file, is_sweep_reference
 from search_spaces.space import Space
 from search_spaces.trial_config import ModelChoice, Scalar
+from search_spaces.wording import nearest_name
 from segdata.errors import InputError
 from segsweep.leaderboard import rank
 from segsweep.preflight import distinct_trials
-from segsweep.run_folder import RunFolder, find_run
+from segsweep.run_folder import RunFolder
 from segsweep.search.study import trial_records
 from segsweep.sweep_file import Sweep
 from trainables.description import DataDescription
@@ -148,14 +149,20 @@ def other_sweeps(sweep: Sweep, folder: RunFolder) -> dict[str, Path]:
 def kept_copy(folder: RunFolder, init: str) -> Path | None:
     """Returns the copy that this sweep made when it started, if it did."""
     path = folder.initial / f"{init.removeprefix('sweep:')}.pth"
-    return path if path.is_file() else None
+    return path if path.is_file() and path.parent == folder.initial else None
 
 
 def best_of(name: str, sweep: Sweep) -> Path:
     """Returns `best.pth` of the best trial of the sweep `name`, which may still be running."""
-    other = find_run(name, sweep.storage)
+    other, where = RunFolder(sweep.storage / name), f"init: sweep:{name}"
+    known = [path.parent.name for path in sweep.storage.glob("*/sweep.yaml")]
+    if name not in known:  # a path would lead out of the storage, and its copy out of this sweep's folder
+        raise InputError.of(
+            f"expected the name of another sweep in {sweep.storage}, but got {name!r}",
+            where=where,
+            cure=nearest_name(name, known),
+        )
     config = other.config()
-    where = f"init: sweep:{name}"
     if config.task != sweep.config.task:
         raise InputError.of(
             f"expected a sweep of the task {sweep.config.task}, but {name} is {config.task}",

@@ -246,6 +246,8 @@ def _describe(
         return f"expected a known key, but got {name!r}", nearest_name(name, known)
     if kind in ("model_type", "dict_type"):
         return f"expected `key: value` lines, but got {found!r}", f"Indent the keys of {name} below it, or drop it"
+    if kind in ("tuple_type", "list_type"):
+        return f"expected a list, but got {found!r}", f"Write {name}: [...]"
     if kind == "missing":
         return f"expected {name}, but got none", f"Add {name}: ..."
     if kind == "value_error":

@@ -68,12 +68,22 @@ def require_url(mirror: str | None) -> None:
     Raises:
         InputError: Names it.
     """
-    if mirror is not None and not mirror.startswith(("http://", "https://")):
+    if mirror is not None and not is_url(mirror):
         raise InputError.of(
             f"expected a URL below which files lie by their names, but got {mirror!r}",
             where="mirror",
             cure="Write http://... or https://...; a folder of files is named by SEGSWEEP_WEIGHTS.",
         )
+
+
+def is_url(text: str) -> bool:
+    """Tells a web address with a host, a port that is a number, and nothing behind its path."""
+    try:
+        url = urlparse(text)
+        numbered = url.port is None or url.port > 0
+    except ValueError:
+        return False
+    return url.scheme in ("http", "https") and bool(url.hostname) and numbered and not (url.query or url.fragment)
 
 
 def shown(progress: Progress, title: str) -> ByteCount:

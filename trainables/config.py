@@ -16,7 +16,7 @@ from search_spaces.models import MODELS, is_checkpoint_file, is_sweep_reference
 from search_spaces.trial_config import TrialConfig
 from search_spaces.wording import nearest_name, some
 from segdata.errors import InputError
-from segdata.statistics import ObjectStatistics
+from segdata.statistics import ObjectStatistics, PixelStatistics
 from trainables.adaptations import adapt
 from trainables.class_counts import refuse_other_counts
 from trainables.description import DataDescription
@@ -40,6 +40,20 @@ __all__ = ["DEFAULT_BATCH_SIZE", "assemble_model", "build_config", "exported_con
 Nested = dict[str, Any]
 
 DEFAULT_BATCH_SIZE = {"instance": 2, "semantic": 4}
+# Backbones whose norms rest unless a config says otherwise, in MMDetection.
+RESTING = (
+    "Darknet",
+    "DetectoRS_ResNeXt",
+    "DetectoRS_ResNet",
+    "HRNet",
+    "RegNet",
+    "Res2Net",
+    "ResNeSt",
+    "ResNeXt",
+    "ResNet",
+    "ResNetV1d",
+    "TridentResNet",
+)
 KEPT_FROM_ZOO = ("model", "default_scope", "env_cfg", "vis_backends", "visualizer", "log_processor", "log_level")
 
 
@@ -71,7 +85,7 @@ def build_config(
     pad_batches(config["model"], size.largest_px)
     config |= data_config(data, size, trial.augmentation, batch_size=batch_size, loader_workers=loader_workers)
     pad_to_one_size(config, size.largest_px)
-    iterations = iterations_an_epoch(config["train_dataloader"], data.statistics.images)
+    iterations = iterations_an_epoch(config["train_dataloader"], training_images(data.statistics))
     put_iterations(config["train_dataloader"], trial.schedule)
     config |= schedule_config(data.task, trial.schedule, iterations, metric, mode)
     config["optim_wrapper"] = optimizer_config(trial, batch_size, base)
@@ -88,6 +102,12 @@ def build_config(
     assert_landed(config, trial)
     config |= custom_imports(config)
     return config
+
+
+def training_images(statistics: ObjectStatistics | PixelStatistics) -> int:
+    """Returns how many images an epoch has: detectors train on those that hold something."""
+    known = statistics.annotated_images if isinstance(statistics, ObjectStatistics) else None
+    return statistics.images if known is None else known
 
 
 def iterations_an_epoch(loader: Nested, images: int) -> int:
@@ -226,7 +246,7 @@ def train_whole_backbone(backbone: Nested) -> None:
     """From scratch nothing may stay frozen: random stages and untrained norms would."""
     if "frozen_stages" in backbone:
         backbone["frozen_stages"] = -1
-    if "norm_eval" in backbone:
+    if "norm_eval" in backbone or backbone["type"] in RESTING:
         backbone["norm_eval"] = False
     if isinstance(backbone.get("norm_cfg"), dict):
         backbone["norm_cfg"]["requires_grad"] = True

@@ -66,7 +66,10 @@ def put_cspnext(model: Nested, backbone: str) -> None:
 
 
 def scale_detector_encoder(model: Nested, factor: float) -> None:
-    """Scales the channels of RTMDet's or DetectoRS's backbone, to whole eighths of 256, and what the neck reads."""
+    """Scales the channels of RTMDet's or DetectoRS's backbone, and what the neck reads.
+
+    CSPNeXt's width becomes a whole number of sixteenths, DetectoRS's a multiple of 8.
+    """
     body, neck = model["backbone"], model["neck"]
     if body["type"] == "CSPNeXt":
         body["widen_factor"] = max(1, round(body["widen_factor"] * factor * 16)) / 16

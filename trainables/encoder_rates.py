@@ -13,6 +13,7 @@ from segdata.errors import InputError
 
 __all__ = ["EncoderRatesConstructor", "stage_numbers", "stages_above"]
 
+REPEATED = "neck.rfp_modules."  # DetectoRS's second encoder, whose stages all learn alike
 ENCODER, DECODER = "backbone.", "backbone.decoder."  # U-Net and SegNet have their decoder in there too
 # Where the number of a stage (of a transformer without stages: of a layer) stands in the encoders' parameter names:
 # `layer3.0.conv1`, `stages.2.blocks.0`, `downsample_layers.1`, `layers.7.attn`, `transition2.0`, `norm3`, `_blocks.4`.
@@ -66,8 +67,9 @@ class EncoderRatesConstructor(DefaultOptimWrapperConstructor):
             InputError: Rates are to fall from stage to stage, but the names tell of none.
         """
         own = [name for name in names if name.startswith(ENCODER) and not name.startswith(DECODER)]
+        repeated = dict.fromkeys((name for name in names if name.startswith(REPEATED)), self.lr_factor)
         if self.layer_decay == 1.0:
-            return dict.fromkeys(own, self.lr_factor)
+            return dict.fromkeys(own, self.lr_factor) | repeated
         inner = [name.removeprefix(ENCODER) for name in own]
         if len(set(stage_numbers(inner)) - {None}) < 2:
             raise InputError.of(
@@ -75,9 +77,8 @@ class EncoderRatesConstructor(DefaultOptimWrapperConstructor):
                 where="knob layer_decay",
                 cure="Drop layer_decay for this backbone, or use backbone_lr_factor.",
             )
-        return {
-            name: self.lr_factor * self.layer_decay**power for name, power in zip(own, stages_above(inner), strict=True)
-        }
+        factors = zip(own, stages_above(inner), strict=True)
+        return {name: self.lr_factor * self.layer_decay**power for name, power in factors} | repeated
 
 
 def stages_above(names: list[str]) -> list[int]:
@@ -101,9 +102,14 @@ def stages_above(names: list[str]) -> list[int]:
 
 
 def stage_numbers(names: list[str]) -> list[int | None]:
-    """Returns for each parameter name of an encoder the number in it that is a stage's, the outermost one."""
+    """Returns for each parameter name of an encoder the number in it that is a stage's, the outermost one.
+
+    A number that stands beside norms only is no stage's: DenseNet's `norm0` is its stem's, `norm5` follows the last.
+    """
     found = [STAGE.search(name) for name in names]
-    return [None if match is None else int(match.group(1)) for match in found]
+    stages = {int(match.group(1)) for match in found if match is not None and "norm" not in match.group()}
+    numbers = [None if match is None else int(match.group(1)) for match in found]
+    return [number if number in stages else None for number in numbers]
 
 
 def joined(params: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -109,7 +109,11 @@ def raise_to(limits: Nested | None, wanted: dict[str, int]) -> None:
 
 
 def fit_anchors(model: Nested, smallest_px: float) -> None:
-    """Lowers the anchors of the finest level to the smallest tenth of the objects, in network pixels."""
+    """Lowers the scale of all anchors until the finest level's are as small as the smallest tenth of the objects, in
+    network pixels.
+
+    The levels share one scale, so the largest anchors shrink alike.
+    """
     anchors = model.get("rpn_head", {}).get("anchor_generator", {})
     if "scales" in anchors:
         anchors["scales"] = [lowered(float(anchors["scales"][0]), smallest_px / FINEST_STRIDE)]

@@ -75,10 +75,20 @@ def address_of(name: str) -> str:
 
 
 def weights_folder(chosen: Path | None = None) -> Path:
-    """Returns where published weights lie on this machine: SEGSWEEP_WEIGHTS, else `chosen`, else torch's own cache."""
-    named = os.environ.get("SEGSWEEP_WEIGHTS")
-    if named:
-        return Path(named).expanduser().absolute()
+    """Returns where published weights lie on this machine: SEGSWEEP_WEIGHTS, else `chosen`, else torch's own cache.
+
+    Raises:
+        InputError: SEGSWEEP_WEIGHTS is a relative path.
+    """
+    named = Path(os.environ.get("SEGSWEEP_WEIGHTS", "")).expanduser()
+    if named.is_absolute():
+        return named
+    if named != Path():  # trials run in another folder than the command that checked
+        raise InputError.of(
+            f"expected an absolute path, but got {str(named)!r}",
+            where="SEGSWEEP_WEIGHTS",
+            cure=f"Write {named.absolute()}",
+        )
     if chosen is not None:
         return chosen
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
@@ -169,11 +179,17 @@ def encoder_weights(
         return {name: (Part("backbone.encoder", url),) for name, url in smp_weights(backbone["encoder"]).items()}
     modules = tuple(part.module for part in published) or ("backbone",)  # DetectoRS has two
     known = {"imagenet": published} if "backbone" in modules and published else {}
-    name = choice.backbone or (MODELS[choice.name].backbones[0] if choice.name in MODELS else "")
+    name = encoder_name(choice)
     rows = weights_of(name, backbone["type"]) if name in ENCODERS else {}
     for init, row in rows.items():
         known[init] = tuple(Part(module, row.checkpoint, row.prefix or None, row.renames) for module in modules)
     return known
+
+
+def encoder_name(choice: ModelChoice) -> str:
+    """Returns the short name of the encoder, "" for a model with its own (U-Net, SegNet) and for a zoo config."""
+    stock = MODELS[choice.name].backbones if choice.name in MODELS else ()
+    return choice.backbone or next(iter(stock), "")
 
 
 def smp_weights(encoder: str) -> dict[str, str]:
@@ -187,7 +203,7 @@ def smp_weights(encoder: str) -> dict[str, str]:
 def no_such_weights(choice: ModelChoice, known: Iterable[str]) -> InputError:
     """Says what there is for this model on this encoder, and what for the model on others."""
     trained = datasets_of(choice.name)
-    backbone = choice.backbone or (MODELS[choice.name].backbones[0] if choice.name in MODELS else "its encoder")
+    backbone = encoder_name(choice) or "its own encoder"
     here = [*known, *(data for data, backbones in trained.items() if backbone in backbones)]
     elsewhere = trained.get(choice.init, ())
     others = f" {choice.name} has {choice.init} with {some(elsewhere)}." if elsewhere else ""

@@ -59,6 +59,14 @@ def adapt_yolact(model: Nested) -> None:
     }
 
 
+def spell_norms(model: Nested) -> None:
+    """SOLO and SOLOv2: the zoo leaves it to the class that the backbone's norms rest, so none would know to wake them.
+
+    Norms at rest need published weights: from scratch they would stay untrained.
+    """
+    model["backbone"]["norm_eval"] = True
+
+
 def adapt_queryinst(model: Nested) -> None:
     """Keeps the boxes of the last stage inside the image.
 
@@ -86,6 +94,8 @@ INSTANCE_ADAPTATIONS: dict[str, Callable[[Nested], None]] = {
     "detectors": adapt_recursive,
     "point-rend": adapt_point_rend,
     "yolact": adapt_yolact,
+    "solo": spell_norms,
+    "solov2": spell_norms,
     "queryinst": adapt_queryinst,
     "rtmdet-ins": adapt_rtmdet,
     "mask2former": adapt_mask2former,

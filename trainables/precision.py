@@ -22,7 +22,8 @@ class Bfloat16OptimWrapper(OptimWrapper):
     """Runs encoder and neck in bfloat16 by autocast, and the heads in float32.
 
     MMEngine's AmpOptimWrapper does not work on a CPU, and mmcv's operators in the heads (NMS, RoIAlign) take no
-    bfloat16. No loss scaling is needed: bfloat16 has float32's exponents.
+    bfloat16; those in an encoder (deformable convolution and attention) stay in float32 too. No loss scaling is needed:
+    bfloat16 has float32's exponents.
     """
 
     @contextmanager
@@ -39,10 +40,23 @@ class Bfloat16OptimWrapper(OptimWrapper):
 @contextmanager
 def in_bfloat16(part: nn.Module) -> Iterator[None]:
     """Lets `part` compute in bfloat16 and return float32, for as long as the context lasts."""
-    device, forward = next(part.parameters()).device.type, part.forward
+    device = next(part.parameters()).device.type
+    with ExitStack() as stack:
+        for own in part.modules():
+            if own is part or type(own).__module__.startswith("mmcv.ops."):
+                stack.enter_context(computing(own, device, in_low=own is part))
+        yield
+
+
+@contextmanager
+def computing(part: nn.Module, device: str, *, in_low: bool) -> Iterator[None]:
+    """Lets `part` compute in bfloat16, or in float32 inside of what does; what it returns is float32."""
+    forward = part.forward
 
     def cast(*inputs: Any, **options: Any) -> Any:
-        with torch.autocast(device, torch.bfloat16):
+        if not in_low:
+            inputs, options = as_float32(inputs), as_float32(options)
+        with torch.autocast(device, torch.bfloat16, enabled=in_low):
             found = forward(*inputs, **options)
         return as_float32(found)
 

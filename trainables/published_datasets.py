@@ -35,8 +35,6 @@ INSTANCE: dict[str, Rows] = {
         r101="mask-rcnn_r101_fpn_ms-poly-3x_coco",
         x101_32x4d="mask-rcnn_x101-32x4d_fpn_ms-poly-3x_coco",
         x101_64x4d="mask-rcnn_x101-64x4d_fpn_ms-poly_3x_coco",
-        hr18="mask-rcnn_hrnetv2p-w18-2x_coco",
-        hr32="mask-rcnn_hrnetv2p-w32-2x_coco",
         swin_t="mask-rcnn_swin-t-p4-w7_fpn_ms-crop-3x_coco",
         swin_s="mask-rcnn_swin-s-p4-w7_fpn_amp-ms-crop-3x_coco",
     ),
@@ -45,8 +43,6 @@ INSTANCE: dict[str, Rows] = {
         r101="cascade-mask-rcnn_r101_fpn_ms-3x_coco",
         x101_32x4d="cascade-mask-rcnn_x101-32x4d_fpn_ms-3x_coco",
         x101_64x4d="cascade-mask-rcnn_x101-64x4d_fpn_ms-3x_coco",
-        hr18="cascade-mask-rcnn_hrnetv2p-w18_20e_coco",
-        hr32="cascade-mask-rcnn_hrnetv2p-w32_20e_coco",
     ),
     "ms-rcnn": coco(
         x101_32x4d="ms-rcnn_x101-32x4d_fpn_1x_coco",

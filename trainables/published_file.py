@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
-from urllib.parse import urlparse
+from urllib.parse import quote, urlparse
 
 __all__ = ["Kind", "PublishedFile", "has_hash", "kind_of", "published_file"]
 
@@ -25,7 +25,9 @@ class PublishedFile:
 
     def at(self, mirror: str) -> "PublishedFile":
         """Returns the same file as `mirror` serves it: by its name, below that URL."""
-        return PublishedFile(self.name, f"{mirror.rstrip('/')}/{self.name}", self.sha256)
+        url = urlparse(mirror)
+        path = quote(f"{url.path.rstrip('/')}/{self.name}", safe="/%:@!$&'()*+,;=~")  # as written, if escaped already
+        return PublishedFile(self.name, url._replace(path=path).geturl(), self.sha256)
 
 
 def published_file(url: str) -> PublishedFile:

@@ -38,7 +38,8 @@ def whole_model_url(model: str, backbone: str | None, dataset: str) -> str | Non
         path = find_zoo_config(model)
         mark = {"pascal-context": "pascal", "ade20k": "ade20k", "cityscapes": "cityscapes", "coco": "coco"}[dataset]
         return None if path is None or mark not in path.stem else weights_of(path)
-    stem = WHOLE_MODELS.get(model, {}).get(backbone or MODELS[model].backbones[0], {}).get(dataset)
+    encoder = backbone or next(iter(MODELS[model].backbones), "")
+    stem = WHOLE_MODELS.get(model, {}).get(encoder, {}).get(dataset)
     if stem is None:
         return None
     paths = sorted(zoo_folder(MODELS[model].task).rglob(f"{stem}.py"))

@@ -16,7 +16,7 @@ Nested = dict[str, Any]
 CROSS_ENTROPY = {"type": "CrossEntropyLoss", "use_sigmoid": False, "loss_weight": 1.0}
 SKIP_HEAD_CHANNELS = 512  # the paper's 4096 suit VGG16 and 1000 classes: 400 million weights on a ResNet-50
 UNET_STRIDE_PX = 16  # UNet refuses other sizes than its multiples
-LARGEST_TABLE_PX = 640  # of BEiT's position biases, whose index grows with the fourth power of the side
+LARGEST_TABLE_PX = 640  # what the zoo trains BEiT at: beyond, positions are interpolated rather than learned
 PATCH_PX = 16
 
 
@@ -83,8 +83,12 @@ def adapt_bifpn(model: Nested) -> None:
 
 
 def adapt_segmenter(model: Nested) -> None:
-    """Whole images in prediction, as every other model; the position embedding is interpolated."""
+    """Whole images in prediction, as every other model; the position embedding is interpolated.
+
+    Images are padded to whole patches: scores of half a patch would be stretched to the edge, and all others shifted.
+    """
     model["test_cfg"] = {"mode": "whole"}
+    model["data_preprocessor"]["test_cfg"] = {"size_divisor": PATCH_PX}
 
 
 def adapt_mask2former(model: Nested) -> None:

@@ -50,11 +50,17 @@ def draw_pictures(
         raise InputError.of(f"expected a .png file, but got {out.name}", where="--pictures", cure="Name it sheet.png.")
     if not out.absolute().parent.is_dir():
         raise InputError.of("expected an existing folder", where=out.parent, cure="Create it, or write elsewhere.")
+    if out.is_dir():
+        raise InputError.of("expected a .png file, but got a folder", where=out, cure="Name a file in it.")
     if not AUGMENTATION_STRENGTH.accepts(strength):
         text = f"expected {AUGMENTATION_STRENGTH.domain_text()}, but got {strength}"
         raise InputError.of(text, where="--strength", cure="1 is the stock strength.")
     from segsweep.augmentation_sheet import augmentation_sheet, folder_data, sweep_data  # torch: seconds
 
     data = folder_data(images, task) if images is not None else sweep_data(load_sweep(Path(str(what))))
-    shown, steps = augmentation_sheet(data, out, image=image, strength=strength, seed=seed)
+    try:
+        shown, steps = augmentation_sheet(data, out, image=image, strength=strength, seed=seed)
+    except OSError as error:
+        problem = f"expected a folder to write to, but {out.name} could not be written"
+        raise InputError.of(problem, where=out.absolute().parent, cure="Write elsewhere.") from error
     return {"pictures": str(out), "image": shown, "steps": list(steps)}

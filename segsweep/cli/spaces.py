@@ -103,7 +103,7 @@ def list_models(
 def show_space(
     what: Annotated[str | None, typer.Argument(metavar="PRESET|SWEEP", help="A preset or a sweep file.")] = None,
     task: _Task = None,
-    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 0,
     pictures: Annotated[
         Path | None, typer.Option("--pictures", metavar="OUT.png", help="Draw every augmentation step instead.")
     ] = None,

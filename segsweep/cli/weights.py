@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from segsweep.weights_fetch import Row
@@ -48,7 +48,7 @@ def fetch(
 
     loaded = load_sweep(sweep)
     needed = needed_files(loaded, other_sweeps(loaded, RunFolder(loaded.path)))
-    place = folder.absolute() if folder is not None else weights_folder(loaded.weights)
+    place = folder.expanduser().absolute() if folder is not None else weights_folder(loaded.weights)
     source = mirror or os.environ.get("SEGSWEEP_WEIGHTS_MIRROR") or loaded.config.weights.mirror
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     rows = fetch_all(needed, place, source, console, Patience(timeout_s, tries))
@@ -69,7 +69,7 @@ def show(rows: Sequence["Row"], folder: Path, as_json: bool) -> None:
     if not rows:
         console.print("this sweep needs no published weights")
         return
-    table = Table("file", "MB", "from", "state", box=None, pad_edge=False)
+    table = Table(Column("file", overflow="fold"), "MB", "from", "state", box=None, pad_edge=False)
     for row in rows:
         size = "-" if row.bytes is None else f"{row.bytes / 1e6:.1f}"
         table.add_row(row.file, size, row.source, row.state)

@@ -13,6 +13,7 @@ from search_spaces.models import MODELS
 from search_spaces.preset import PRESETS, read_preset
 from search_spaces.space import parse_space
 from segdata.errors import InputError, SweepFileError
+from segdata.synthetic import synthesize
 from segsweep.cli.spaces import spaces_app
 
 SWEEP = """\
@@ -194,6 +195,20 @@ def test_show_needs_a_preset_a_file_or_a_task(sweep_file: Path) -> None:
         run("show", "particle")
     with pytest.raises(SweepFileError, match="no such file"):
         run("show", "nowhere.yaml")
+
+
+def test_a_negative_seed_is_a_usage_error_and_no_traceback() -> None:
+    result = CliRunner().invoke(spaces_app, ["show", "nuclei", "--seed", "-1"])
+    assert result.exit_code == 2 and isinstance(result.exception, SystemExit), result.exception
+
+
+def test_pictures_that_cannot_be_written_are_one_message(tmp_path: Path) -> None:
+    synthesize("particles", tmp_path / "data", images=2, size=64)
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(InputError, match="folder.png: expected a .png file, but got a folder"):
+        run("show", "--pictures", str(tmp_path / "folder.png"), "--images", str(tmp_path / "data"))
+    with pytest.raises(InputError, match="/proc: expected a folder to write to, but sheet.png could not be written"):
+        run("show", "--pictures", "/proc/sheet.png", "--images", str(tmp_path / "data"))
 
 
 @pytest.mark.parametrize("command", ["list", "knobs", "models", "show"])

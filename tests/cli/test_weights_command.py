@@ -134,6 +134,22 @@ def test_the_result_as_json(
     assert done["files"][1]["needed_by"] == ["smp-unet mobilenet_v2 imagenet"]
 
 
+def test_a_narrow_table_keeps_whole_file_names(
+    sweep: Path,
+    mirror: tuple[str, Path],
+    names: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    address, served = mirror
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in names:
+        (served / name).write_bytes(BODY)
+    fetch(sweep, mirror=address)
+    table = "".join(line.split(" ")[0] for line in capsys.readouterr().out.splitlines())
+    assert all(name in table for name in names)
+
+
 def test_a_sweep_without_published_weights(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep.write_text(SWEEP.replace("init: imagenet", "init: none"))
     fetch(sweep)
@@ -152,6 +168,13 @@ def test_the_nodes_environment_comes_before_the_sweep_file(
     monkeypatch.setenv("SEGSWEEP_WEIGHTS_MIRROR", address)
     fetch(sweep)
     assert sorted(path.name for path in (sweep.parent / "node").iterdir()) == sorted(names)
+    assert not (sweep.parent / "cache").exists()
+
+
+@pytest.mark.parametrize("mirror", ["http://", "http://127.0.0.1:abc/", "http://[::1/x", "https://a.org/x?key=1"])
+def test_a_mirror_that_can_be_no_address_is_refused_before_any_try(sweep: Path, mirror: str) -> None:
+    with pytest.raises(InputError, match="mirror: expected a URL below which files lie by their names"):
+        fetch(sweep, mirror=mirror)
     assert not (sweep.parent / "cache").exists()
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,11 +62,20 @@ def test_uncompressed_rle_is_compressed_on_reading(tmp_path):
     np.testing.assert_array_equal(mask_of(crowd, 10, 12), expected)
 
 
-def test_writing_and_reading_again_changes_nothing_and_pycocotools_agrees(tmp_path):
+def test_categories_are_written_by_their_ids_whatever_their_order(tmp_path):
+    """MMDetection numbers classes in the file's order; in another one the classes' names would be swapped."""
+    dataset = read_coco(written(tmp_path))
+    write_coco(dataset, tmp_path / "x.json")
+    assert [entry["id"] for entry in json.loads((tmp_path / "x.json").read_text())["categories"]] == [3, 7]
+    assert read_coco(tmp_path / "x.json").class_names == dataset.class_names == ("cat", "dog")
+
+
+def test_writing_and_reading_again_changes_the_order_of_classes_only_and_pycocotools_agrees(tmp_path):
     dataset = read_coco(written(tmp_path))
     copied = tmp_path / "new" / "copy.json"
     write_coco(dataset, copied)
-    assert read_coco(copied) == dataset
+    by_id = tuple(sorted(dataset.categories, key=lambda category: category.id))
+    assert read_coco(copied) == replace(dataset, categories=by_id)
     assert [path.name for path in copied.parent.iterdir()] == ["copy.json"]
     theirs = COCO(str(copied))
     for obj in dataset.objects:

@@ -37,6 +37,13 @@ def test_objects_are_counted_by_class_in_the_order_of_category_ids_without_crowd
     assert found.class_counts == (3, 1, 0)  # objects 0, 3, 6; 2, for 5 is a crowd; none. 1, 4, 7 are of no category
 
 
+def test_images_that_hold_an_object_or_a_crowd_are_those_that_training_keeps():
+    ids = [image.id for image in IMAGES]
+    objects = (square(1, ids[0], 9), square(2, ids[0], 9), square(3, ids[1], 9, crowd=True))
+    assert object_statistics(InstanceDataset(IMAGES, (Category(1, "c"),), objects)).annotated_images == 2
+    assert len(IMAGES) > 2
+
+
 def test_without_objects_sizes_are_nan_not_zero():
     found = object_statistics(InstanceDataset(IMAGES, (Category(1, "c"),), ()))
     assert (found.objects, found.objects_per_image_max) == (0, 0)

@@ -3,11 +3,13 @@
 Each ends in the right file or in one clear message, and nothing stays behind but what the next call goes on from.
 """
 
+import errno
 import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http.client import HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -268,6 +270,25 @@ def test_two_callers_download_once(serve: Serve, tmp_path: Path) -> None:
         caller.join()
     assert sorted(states) == ["fetched", "present"] and len(script.ranges) == 1
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
+
+
+def test_a_network_that_goes_away_is_not_taken_for_a_wrong_folder(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(response: HTTPResponse, count: int) -> bytes:
+        raise OSError(errno.EHOSTUNREACH, "No route to host")
+
+    address, _ = serve(well)
+    monkeypatch.setattr(HTTPResponse, "read1", unreachable)
+    with pytest.raises(SegsweepError, match=r"the connection broke \(No route to host\)") as told:
+        fetch(address, tmp_path)
+    assert told.value.exit_code == 1
+
+
+@pytest.mark.parametrize("written", ["wëights of ours", "w%C3%ABights%20of%20ours"])
+def test_a_mirror_whose_path_has_spaces_and_umlauts(written: str) -> None:
+    found = published_file("https://a.org/net-0676ba61.pth").at(f"http://127.0.0.1:8000/{written}/")
+    assert found.url == "http://127.0.0.1:8000/w%C3%ABights%20of%20ours/net-0676ba61.pth"
 
 
 def test_a_disk_that_is_too_small_is_said_before_it_is_full(serve: Serve, tmp_path: Path) -> None:

@@ -162,7 +162,9 @@ def test_a_sweep_that_is_not_there_or_has_no_weights(
     sweep_of: SweepOf, open_search: "Callable[..., Search]", tmp_path: Path
 ) -> None:
     sweep = sweep_of({}, model="mask-rcnn", init="sweep:frist")
-    with pytest.raises(InputError, match="expected the name of a sweep, but got 'frist'"):
+    with pytest.raises(
+        InputError, match="init: sweep:frist: expected the name of another sweep in .*/runs, but got 'frist'"
+    ):
         other_sweeps(sweep, RunFolder(sweep.path))
     first = a_sweep_that_ran(sweep_of({}, name="first", model="mask-rcnn"), open_search)
     for path in first.trials.glob("*/best.pth"):
@@ -170,6 +172,19 @@ def test_a_sweep_that_is_not_there_or_has_no_weights(
     sweep = sweep_of({}, model="mask-rcnn", init="sweep:first")
     with pytest.raises(InputError, match="init: sweep:first: expected the weights of the best trial, but .*best.pth"):
         other_sweeps(sweep, RunFolder(sweep.path))
+
+
+@pytest.mark.parametrize("written", ["{runs}/first", "../runs/first", ".."])
+def test_a_path_in_the_place_of_a_sweeps_name_reads_and_writes_nothing_elsewhere(
+    sweep_of: SweepOf, open_search: "Callable[..., Search]", written: str
+) -> None:
+    first = a_sweep_that_ran(sweep_of({}, name="first", model="mask-rcnn"), open_search)
+    (first.path.parent / "first.pth").write_text("not a copy of ours")
+    sweep = sweep_of({}, model="mask-rcnn", init=f"sweep:{written.format(runs=first.path.parent)}")
+    folder = RunFolder(sweep.path)
+    folder.initial.mkdir(parents=True)
+    with pytest.raises(InputError, match="expected the name of another sweep"):
+        other_sweeps(sweep, folder)
 
 
 @pytest.mark.slow

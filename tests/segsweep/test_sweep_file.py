@@ -288,6 +288,14 @@ def test_sweep_files_that_are_refused(folder: Path, old: str, new: str, message:
     assert sorted(entry.name for entry in folder.iterdir()) == ["data", "labels", "set", "sweep.yaml"]
 
 
+def test_one_name_where_a_list_stands_is_shown_as_a_list_to_write(folder: Path) -> None:
+    wrong = SHORT + "preset: {name: particles, drop: image_width}\n"
+    with pytest.raises(
+        SweepFileError, match=r"preset.drop: expected a list, but got 'image_width'. Write drop: \[\.\.\.\]"
+    ):
+        load_sweep(write(folder, wrong))
+
+
 def test_several_problems_name_the_first_and_count_the_others(folder: Path) -> None:
     with pytest.raises(SweepFileError, match=r"sweep.yaml:8: colour: .* \(1 more after this one\)"):
         load_sweep(write(folder, SHORT + "colour: red\nsize: 3\n"))

@@ -267,6 +267,21 @@ def test_slivers_under_four_pixels_are_dropped_with_all_their_labels() -> None:
     assert (after["gt_masks"].masks() == masks[[0, 1, 2, 3, 5], ::-1]).all()
 
 
+@pytest.mark.parametrize(("name", "prob"), [(name, 1.0) for name in COLOURING] + [(name, 1e-9) for name in BOX_STEPS])
+def test_tiny_objects_and_loose_boxes_stay_where_no_pixel_moves(name: str, prob: float) -> None:
+    from mmdet.structures.bbox import HorizontalBoxes
+
+    before = instance_results()
+    masks = before["gt_masks"].masks()
+    masks[4] = 0
+    masks[4, 10, 10:13] = 1  # three pixels
+    layers = ObjectLayers.of(masks)
+    loose = HorizontalBoxes(layers.boxes_xyxy() + 0.25)  # as annotated: not on whole pixels
+    after = stepped(name, before | {"gt_masks": layers, "gt_bboxes": loose}, 0, prob=prob)
+    assert after["gt_masks"] is layers and after["gt_bboxes"] is loose
+    assert after["gt_bboxes_labels"].tolist() == [0, 1, 2, 0, 1, 2]
+
+
 @pytest.mark.parametrize("name", [name for name in INSTANCE if name != "min_iou_crop"])
 def test_an_image_without_objects_goes_through(name: str) -> None:
     from mmdet.structures.bbox import HorizontalBoxes

@@ -185,9 +185,33 @@ def test_rare_classes_are_drawn_by_one_over_their_frequency() -> None:
     wanted = [draw[1] for draw in draws]
     # 1/100 : 1/50 : 1/1 = 1 % : 2 % : 97 %; a class that never occurs is never drawn.
     assert 0.9 < wanted.count(2) / 300 < 1.0 and 3 not in wanted
-    found = [index for index, label in draws if label == 2]
-    # 32 draws of 20 images miss one with probability 0.95 ** 32 = 19 %.
-    assert 0.7 < found.count(13) / len(found) < 0.95
+    assert {index for index, label in draws if label == 2} == {13}
+    assert {index for index, label in draws if label == 1} <= set(range(1, 20, 2))
+
+
+def test_an_image_of_a_class_that_few_images_hold_is_found_each_time() -> None:
+    class Many(Labelled):
+        looks = 0
+
+        def __len__(self) -> int:
+            return 2000
+
+        def get_data_info(self, index: int) -> Nested:
+            self.looks += 1
+            return {"instances": [{"bbox_label": int(index % 500 == 13), "ignore_flag": 0}]}
+
+    data, step = Many(), MixImages("copy_paste", 1.0, rare=1.0, class_frequencies=(1e9, 4.0))
+    np.random.seed(0)
+    found = [step.get_indices(data)[0] for _ in range(200)]
+    assert {found.count(index) > 25 for index in (13, 513, 1013, 1513)} == {True}, "all four are alike"
+    assert set(found) == {13, 513, 1013, 1513}
+    assert data.looks <= 2000, "no image is looked at twice"
+
+
+def test_a_rare_class_that_no_image_holds_leaves_all_images_alike() -> None:
+    step = MixImages("copy_paste", 1.0, rare=1.0, class_frequencies=(1e9, 0.0, 0.0, 1.0))
+    np.random.seed(0)
+    assert {step.get_indices(Labelled())[0] for _ in range(300)} == set(range(20))
 
 
 @pytest.mark.parametrize("frequencies", [(), (7.0,), (7.0, 0.0), (float("nan"), float("nan"))])

@@ -25,7 +25,7 @@ from search_spaces.trial_config import (
 )
 from segdata.errors import InputError, SpaceError
 from segdata.statistics import ObjectStatistics
-from trainables.config import build_config
+from trainables.config import RESTING, build_config
 from trainables.description import DataDescription
 from trainables.fitting import fit_input
 from trainables.weights_plan import initial_parts
@@ -114,6 +114,28 @@ def test_init_none_leaves_no_published_weights_and_nothing_frozen(model: str, ba
     assert "Pretrained" not in repr(config) and "://" not in repr(config["model"])
     body = config["model"]["backbone"]
     assert body.get("frozen_stages", -1) == -1 and not body.get("norm_eval", False)
+
+
+@pytest.mark.parametrize("name", ["solov2_r101_fpn_ms-3x_coco.py", "mask-rcnn_hrnetv2p-w18-1x_coco.py"])
+def test_norms_of_a_zoo_config_from_scratch_are_awake(name: str, particles: DataDescription) -> None:
+    config = build_config(TrialConfig(ModelChoice(name, init="none")), particles, seed=7)
+    assert config["model"]["backbone"]["norm_eval"] is False
+
+
+def test_backbones_whose_norms_rest_by_default_are_those_of_mmdetection() -> None:
+    import inspect
+
+    import mmdet.models
+    from mmdet.registry import MODELS as DETECTION
+    from mmengine.model import BaseModule
+
+    def rests(kind: type) -> bool:
+        signatures = (inspect.signature(base.__init__).parameters for base in kind.__mro__ if base is not BaseModule)
+        found = [parameters["norm_eval"].default for parameters in signatures if "norm_eval" in parameters]
+        return found[:1] == [True]
+
+    backbones = {name: kind for name, kind in vars(mmdet.models.backbones).items() if name in DETECTION.module_dict}
+    assert {name for name, kind in backbones.items() if rests(kind)} == set(RESTING)
 
 
 @pytest.mark.parametrize(("model", "backbone"), PAIRS)

@@ -12,6 +12,7 @@ from search_spaces.backbones import CSPNEXTS, FAMILIES, HRNETS, MIX_TRANSFORMERS
 from segdata.errors import InputError
 from trainables.encoders import ENCODERS, channels_of, connect, put_encoder, scale_encoder, weights_of
 from trainables.trial import prepare_process
+from trainables.widths import scale_backbone
 from trainables.zoo import load_base
 
 Nested = dict[str, Any]
@@ -60,7 +61,8 @@ def build(backbone: Nested) -> torch.nn.Module:
 
 def backbone_of(name: str, width: float = 1.0) -> Nested:
     """The config of an encoder without weights, scaled."""
-    config: Nested = {"backbone": {"type": "None"}, "decode_head": {"type": "FCNHead", "in_channels": 1, "in_index": 0}}
+    head = {"type": "FCNHead", "in_channels": 1, "in_index": 0}
+    config: Nested = {"data_preprocessor": {}, "backbone": {"type": "None"}, "decode_head": head}
     put_encoder(config, name)
     backbone: Nested = config["backbone"]
     backbone.pop("init_cfg", None)
@@ -216,6 +218,7 @@ def test_a_dilated_resnet_sees_wider_at_the_same_size() -> None:
         ("swin-s", "swin-small-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512"),
         ("convnext-t", "convnext-tiny_upernet_8xb2-amp-160k_ade20k-512x512"),
         ("beit-b", "beit-base_upernet_8xb2-160k_ade20k-640x640"),
+        ("beit-l", "beit-large_upernet_8xb1-amp-160k_ade20k-640x640"),
     ],
 )
 def test_heads_read_an_encoder_as_in_the_zoos_own_file(name: str, file: str) -> None:
@@ -232,6 +235,27 @@ def test_heads_read_an_encoder_as_in_the_zoos_own_file(name: str, file: str) -> 
     body, published = model["backbone"], zoo["backbone"]
     for key in (key for key in shared if key in body and key in published):
         assert list_of(body[key]) == list_of(published[key])
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("beit-b", "beit-base_upernet_8xb2-160k_ade20k-640x640"),
+        ("beit-l", "beit-large_upernet_8xb1-amp-160k_ade20k-640x640"),
+    ],
+)
+def test_heads_trained_on_the_zoos_beit_read_the_blocks_that_they_know(name: str, file: str) -> None:
+    zoo = load_base(file, "semantic")["model"]["backbone"]
+    assert list_of(backbone_of(name)["out_indices"]) == list_of(zoo["out_indices"])
+
+
+def test_a_narrower_backbone_leaves_the_width_of_upernets_head() -> None:
+    # MiT-B0's 32 + 64 + 160 + 256 channels are as many as UPerNet's head has.
+    model = load_base("upernet", "semantic")["model"]
+    put_encoder(model, "mit-b0")
+    scale_backbone(model, 0.5)
+    assert model["decode_head"]["in_channels"] == [16, 32, 80, 128]
+    assert model["decode_head"]["channels"] == 512
 
 
 def start_of(name: str) -> str:

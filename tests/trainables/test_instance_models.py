@@ -279,6 +279,31 @@ def test_frozen_stages_do_not_learn(backbone: str, particles: DataDescription) -
     assert none[0] == 0 < two[0] < three[0] < three[1]
 
 
+def test_densenets_stem_does_not_learn_below_frozen_stages(particles: DataDescription) -> None:
+    trial = TrialConfig(ModelChoice("mask-rcnn", "densenet121", width=0.25, frozen_stages=1))
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        body = BUILDERS.build(Config(build_config(trial, particles, seed=0)["model"]).backbone)
+    body.train()
+    assert not any(weight.requires_grad for weight in body.stem.parameters())
+    assert not any(part.training for part in body.stem.modules())
+    assert all(weight.requires_grad for weight in body.stages[1].parameters())
+
+
+@pytest.mark.parametrize("init", ["none", "imagenet"])
+@pytest.mark.parametrize("model", [name for name in ON_CPU if "r18" in MODELS[name].backbones])
+def test_norms_of_a_backbone_from_scratch_are_awake(model: str, init: str, particles: DataDescription) -> None:
+    config = build_config(TrialConfig(ModelChoice(model, "r18", init=init)), particles, seed=0)["model"]
+    body = built(config, device="meta").train().backbone
+    assert body.layer4[0].bn1.training == (init == "none" or model == "yolact")  # the zoo's YOLACT trains them
+
+
+@pytest.mark.parametrize("model", ["solo", "solov2"])
+def test_every_batch_normed_backbone_of_solo_rests_its_norms_alike(model: str, particles: DataDescription) -> None:
+    for backbone in ("r50", "hr18", "vgg16", "efficientnet-b0", "se-x50-32x4d"):
+        trial = TrialConfig(ModelChoice(model, backbone, init="imagenet"))
+        assert build_config(trial, particles, seed=0)["model"]["backbone"]["norm_eval"] is True
+
+
 @pytest.mark.parametrize("backbone", ["efficientnet-b0", "hr18", "mit-b0"])
 def test_backbones_that_cannot_freeze_stages_say_so(backbone: str, particles: DataDescription) -> None:
     trial = TrialConfig(ModelChoice("mask-rcnn", backbone, frozen_stages=1))

@@ -2,6 +2,7 @@
 
 import builtins
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def build() -> Build:
     register_mmseg(init_default_scope=False)
     register()
 
-    def make(name: str, backbone: str, classes: int = 3, **change: Any) -> torch.nn.Module:
+    def make(name: str, backbone: str | None, classes: int = 3, **change: Any) -> torch.nn.Module:
         model = load_base(name, MODELS[name].task)["model"]
         assemble_model(model, TrialConfig(ModelChoice(name, backbone, head_width=0.125)), classes)
         take_published(model)
@@ -65,7 +66,7 @@ def load(model: torch.nn.Module, path: Path, weights: object, part: Part | None 
     return load_parts(model, "test", [Placed(part or Part("", str(path)), path)])
 
 
-def imagenet_part(model: str, backbone: str, init: str = "imagenet") -> Part:
+def imagenet_part(model: str, backbone: str | None, init: str = "imagenet") -> Part:
     (part,) = initial_parts(ModelChoice(model, backbone, init), MODELS[model].task)
     return part
 
@@ -83,6 +84,17 @@ def test_torchvisions_file_fills_the_whole_encoder_and_nothing_else(build: Build
     for name, value in own.items():
         inside = name.removeprefix("backbone.")
         assert torch.equal(value, given[inside] if name.startswith("backbone.") else before[name]), name
+
+
+def test_vgg_in_segnet_whose_backbone_holds_its_decoder_is_not_taken_for_another_architecture(
+    build: Build, tmp_path: Path
+) -> None:
+    given = torchvision.models.vgg16_bn().features.state_dict()
+    weights = {f"features.{name}": value for name, value in given.items()}
+    loaded = load(build("segnet", None), tmp_path / "vgg.pth", weights, imagenet_part("segnet", None))
+    # VGG-16: 13 convolutions and 13 norms, 6 tensors a pair; the decoder, its mirror image, is a little larger.
+    assert loaded.loaded == 13 * 6 and 0.49 < loaded.encoder_share < 0.5
+    assert loaded.missing == ("backbone.decoder.*", "decode_head.*")
 
 
 def test_the_loader_leaves_no_trace_in_the_model(build: Build, tmp_path: Path) -> None:
@@ -192,6 +204,16 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
         ):
             read_weights(tmp_path / name)
     assert not (tmp_path / "was-run").exists()
+
+
+def test_a_damaged_file_is_refused_whatever_torch_makes_of_it(tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(3)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    whole = (tmp_path / "old.pth").read_bytes()
+    storage = int(re.findall(rb"(\d{9,})", whole)[-1])  # the key that the tensor names and the list of storages repeats
+    first, _, last = whole.rpartition(str(storage).encode())
+    (tmp_path / "old.pth").write_bytes(first + str(storage + 1).encode() + last)
+    with pytest.raises(InputError, match="old.pth: expected a checkpoint of plain weights, but loading it safely"):
+        read_weights(tmp_path / "old.pth")
 
 
 def test_safetensors_and_old_pickles_are_read(tmp_path: Path) -> None:

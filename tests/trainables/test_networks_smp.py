@@ -208,6 +208,9 @@ def test_unknown_decoder_names_the_known_ones() -> None:
         ("inceptionv4", "inception_v4"),
         ("inceptionresnetv2", "inception_resnet_v2"),
         ("dpn92", "dpn92"),
+        ("timm-efficientnet-b4", "tf_efficientnet_b4"),
+        ("timm-tf_efficientnet_lite0", "tf_efficientnet_lite0"),
+        ("timm-tf_efficientnet_lite4", "tf_efficientnet_lite4"),
         ("tu-vit_base_patch16_224", "vit_base_patch16_224"),
     ],
 )

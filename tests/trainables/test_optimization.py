@@ -67,6 +67,13 @@ def test_the_encoder_learns_at_its_share_and_all_else_at_the_whole_rate(
     assert rest == {(LR, DECAY)}
 
 
+def test_the_second_encoder_of_detectors_learns_as_the_first(particles: DataDescription) -> None:
+    _, rates = rates_of(chosen(backbone_lr_factor=0.1), particles, "detectors", "r50")
+    second = {lr for name, (lr, _) in rates.items() if name.startswith("neck.rfp_modules.")}
+    assert second == {LR * 0.1} == {lr for name, (lr, _) in rates.items() if name.startswith("backbone.")}
+    assert {lr for name, (lr, _) in rates.items() if name.startswith("neck.fpn_convs.")} == {LR}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "backbone"), [("mask-rcnn", "r18"), ("segformer", "mit-b0")])
 def test_norms_are_free_of_weight_decay_and_all_else_is_not(
@@ -124,8 +131,8 @@ def test_rates_fall_from_stage_to_stage_toward_the_input(
     ("names", "numbers"),
     [
         (["conv1.weight", "bn1.weight", "layer1.0.conv2.weight", "layer4.2.downsample.1.bias"], [None, None, 1, 4]),
-        (["patch_embed.projection.weight", "stages.2.blocks.5.ffn.layers.0.0.weight", "norm3.weight"], [None, 2, 3]),
-        (["downsample_layers.1.1.weight", "stages.3.0.gamma", "norm0.weight"], [1, 3, 0]),
+        (["patch_embed.projection.weight", "stages.2.blocks.5.ffn.layers.0.0.weight", "norm2.weight"], [None, 2, 2]),
+        (["downsample_layers.1.1.weight", "stages.3.0.gamma", "norm1.weight"], [1, 3, 1]),
         (["cls_token", "pos_embed", "layers.11.attn.qkv.weight", "ln1.weight"], [None, None, 11, None]),
         (["stem.0.weight", "stage2.0.branches.1.0.conv1.weight", "transition3.2.0.0.weight"], [None, 2, 3]),
         (["features.12.weight", "layers.4.0.conv.weight", "stage4.1.blocks.0.conv.weight"], [12, 4, 4]),
@@ -136,6 +143,13 @@ def test_rates_fall_from_stage_to_stage_toward_the_input(
 )
 def test_stages_are_read_off_the_names_of_every_family(names: list[str], numbers: list[int | None]) -> None:
     assert stage_numbers(names) == numbers
+
+
+def test_densenets_stem_norm_and_last_norm_are_no_stages_of_their_own() -> None:
+    names = ["conv0.weight", "norm0.weight", *(f"denseblock{stage}.denselayer1.norm1.weight" for stage in (1, 2, 3, 4))]
+    names = [f"encoder.features.{name}" for name in (*names, "norm5.weight")]
+    # Four stages: the stem is 5 away, stage 4 is 1 away, and the norm after it is as near as a head.
+    assert stages_above(names) == [5, 5, 4, 3, 2, 1, 0]
 
 
 def test_what_comes_before_the_first_stage_is_furthest_and_what_comes_after_the_last_is_as_near_as_a_head() -> None:
@@ -211,6 +225,23 @@ def test_a_choice_changes_the_optimizers_wrapper_there_and_nothing_else(
     imports = found.pop("custom_imports", None)
     assert found == stock
     assert (imports is not None) == any(str(name).startswith(("Bf", "Enc")) for name in expected.values())
+
+
+def test_an_encoder_with_deformable_convolutions_runs_in_bfloat16() -> None:
+    """DetectoRS's: mmcv's operator knows no bfloat16, so that a trial of bf16 ended in NotImplementedError."""
+    from mmcv.ops import SAConv2d
+
+    from trainables.precision import Bfloat16OptimWrapper
+
+    network = nn.Module()
+    network.backbone = nn.Sequential(nn.Conv2d(3, 4, 3), SAConv2d(4, 4, 3, padding=1, use_deform=True))
+    seen: list[torch.dtype] = []
+    network.backbone[0].register_forward_hook(lambda part, inputs, found: seen.append(found.dtype))
+    wrapper = Bfloat16OptimWrapper(torch.optim.SGD(network.parameters(), lr=0.1))
+    with wrapper.optim_context(network):
+        found = network.backbone(torch.ones(1, 3, 8, 8))
+    assert (seen, found.dtype) == ([torch.bfloat16], torch.float32)
+    assert all("forward" not in vars(part) for part in network.modules()), "afterwards all is as it was"
 
 
 def test_averaging_is_a_hook_that_is_absent_when_off(litter: DataDescription) -> None:

@@ -11,6 +11,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS as BUILDERS
 from mmseg.structures import SegDataSample
+from torch.nn import functional
 
 from search_spaces.knobs import KNOBS, takes
 from search_spaces.models import MODELS
@@ -181,6 +182,25 @@ def test_position_tables_are_made_for_the_crop(
 def test_unet_pads_to_what_it_can_halve_four_times(litter: DataDescription) -> None:
     config = build_config(TrialConfig(ModelChoice("unet"), InputChoice(crop_size=100)), litter, seed=7)
     assert config["model"]["data_preprocessor"]["size"] == (112, 112)  # 7 * 16
+
+
+@pytest.mark.parametrize(("model", "backbone"), [("segmenter", "vit-t"), ("upernet", "beit-b")])
+def test_scores_of_a_plain_transformer_lie_where_its_patches_do(
+    model: str, backbone: str, litter: DataDescription
+) -> None:
+    """70 x 93 px are 5 x 6 patches, which cover 80 x 96 px: none of their scores may be squeezed into 70 x 93 px."""
+    config = build_config(tiny(model, backbone), litter, seed=7)["model"]
+    images, labelled = samples(1, len(litter.classes))
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        network = BUILDERS.build(ConfigDict(config))
+        network.eval()
+        normalised = (images[0][[2, 1, 0]].float() - 127.5) / 127.5
+        padded = functional.pad(normalised[None], (0, 96 - WIDTH_PX, 0, 80 - HEIGHT_PX))
+        batch = network.data_preprocessor({"inputs": images, "data_samples": labelled}, False)
+        with torch.no_grad():
+            (predicted,) = network.predict(batch["inputs"], batch["data_samples"])
+            whole = functional.interpolate(network(padded, mode="tensor"), (80, 96), mode="bilinear")
+    torch.testing.assert_close(predicted.seg_logits.data, whole[0, :, :HEIGHT_PX, :WIDTH_PX], rtol=1e-4, atol=1e-4)
 
 
 def test_frozen_stages_of_a_backbone_without_them_are_refused(litter: DataDescription) -> None:

@@ -75,9 +75,13 @@ def test_both_backbones_of_detectors_are_filled() -> None:
         ("deeplabv3plus", "r50", "resnet-strikes-back", "no resnet-strikes-back for deeplabv3plus with r50"),
         ("mask-rcnn", "r18", "noisy-student", "no noisy-student for mask-rcnn with r18"),
         ("mask-rcnn", "r50", "cityscapes", "no cityscapes for mask-rcnn with r50"),
+        ("unet", None, "imagenet", "no imagenet for unet with its own encoder. Choose from none, or"),
+        ("segnet", None, "cityscapes", "no cityscapes for segnet with its own encoder"),
     ],
 )
-def test_weights_that_nobody_has_published_are_refused(model: str, backbone: str, init: str, message: str) -> None:
+def test_weights_that_nobody_has_published_are_refused(
+    model: str, backbone: str | None, init: str, message: str
+) -> None:
     with pytest.raises(InputError, match=message) as told:
         initial_parts(ModelChoice(model, backbone, init), MODELS[model].task)
     assert "name a checkpoint file" in str(told.value) and "\n" not in str(told.value)
@@ -140,6 +144,17 @@ def test_where_published_weights_lie(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert weights_folder(tmp_path / "chosen") == tmp_path / "chosen"
     monkeypatch.setenv("SEGSWEEP_WEIGHTS", str(tmp_path / "node"))
     assert weights_folder(tmp_path / "chosen") == tmp_path / "node", "a node's own setting comes first"
+
+
+def test_a_relative_folder_in_the_environment_is_refused_because_trials_run_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEGSWEEP_WEIGHTS", "cache")
+    with pytest.raises(InputError, match=f"expected an absolute path, but got 'cache'. Write {tmp_path}/cache"):
+        weights_folder()
+    monkeypatch.setenv("SEGSWEEP_WEIGHTS", "~/cache")
+    assert weights_folder() == Path.home() / "cache"
 
 
 def test_a_missing_file_is_named_with_the_command_that_fetches_it(

@@ -53,10 +53,16 @@ BOX_STEPS: dict[str, Callable[[int, int, float, np.random.Generator], Matrix]] =
 
 
 def change_boxes(sample: Sample, name: str, prob: float, strength: float, rng: np.random.Generator) -> Sample:
-    """Returns the sample with each object's box changed with probability `prob`, one after the other."""
-    image, labels = sample.image.copy(), sample.labels.copy()
+    """Returns the sample with each object's box changed with probability `prob`, one after the other.
+
+    The very same sample comes back if no object is drawn.
+    """
     boxes = sample.layers().boxes_xyxy().astype(int)
-    for left, top, right, bottom in boxes[rng.random(len(boxes)) < prob]:
+    chosen = boxes[rng.random(len(boxes)) < prob]
+    if not len(chosen):
+        return sample
+    image, labels = sample.image.copy(), sample.labels.copy()
+    for left, top, right, bottom in chosen:
         if right - left < 2 or bottom - top < 2:
             continue
         matrix = BOX_STEPS[name](right - left, bottom - top, strength, rng)

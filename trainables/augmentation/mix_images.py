@@ -5,7 +5,6 @@ puts them beside the image as `mix_results`, and calls the step.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,8 +17,6 @@ from trainables.augmentation.mixing import mixed
 from trainables.augmentation.sample import IGNORED, Results, read_sample, write_sample
 
 __all__ = ["MixImages"]
-
-ATTEMPTS = 32  # draws of an image that holds a rare class
 
 
 class Images(Protocol):
@@ -46,6 +43,7 @@ class MixImages(BaseTransform):
         self.name, self.prob, self.rare = name, prob, rare
         self.frequencies = np.array(class_frequencies, dtype=np.float64)
         self.wanted: int | None = None
+        self.classes_seen: dict[int, frozenset[int]] = {}  # by the index of an image in the data set
 
     def get_indices(self, dataset: Images) -> list[int]:
         """Draws whether the step is taken and which images it takes; none otherwise."""
@@ -57,9 +55,25 @@ class MixImages(BaseTransform):
             return [int(index) for index in rng.integers(len(dataset), size=3)]
         if rng.random() < self.rare:
             self.wanted = self.rare_class(rng)
-        return [find_image(dataset, self.wanted, rng)]
+        return [self.find_image(dataset, rng)]
 
     get_indexes = get_indices
+
+    def find_image(self, dataset: Images, rng: np.random.Generator) -> int:
+        """Draws an image, one of those that hold the wanted class; of all, if none does.
+
+        Images are looked at in random order until one holds it, each of them once in the life of this step.
+        """
+        if self.wanted is None:
+            return int(rng.integers(len(dataset)))
+        order = [int(index) for index in rng.permutation(len(dataset))]
+        return next((index for index in order if self.wanted in self.classes_at(dataset, index)), order[0])
+
+    def classes_at(self, dataset: Images, index: int) -> frozenset[int]:
+        """Returns the classes in an image of the data set."""
+        if index not in self.classes_seen:
+            self.classes_seen[index] = classes_in(dataset.get_data_info(index))
+        return self.classes_seen[index]
 
     def rare_class(self, rng: np.random.Generator) -> int | None:
         """Draws a class by one over its frequency; classes that do not occur are left out, and None is rare alone."""
@@ -83,23 +97,8 @@ class MixImages(BaseTransform):
         return write_sample(results, mixed(self.name, samples, self.wanted, self.ground, rng))
 
 
-def find_image(dataset: Images, wanted: int | None, rng: np.random.Generator) -> int:
-    """Draws an image; up to 32 times, until one holds the wanted class."""
-    index = int(rng.integers(len(dataset)))
-    for _ in range(ATTEMPTS):
-        if wanted is None or wanted in classes_in(dataset.get_data_info(index)):
-            break
-        index = int(rng.integers(len(dataset)))
-    return index
-
-
 def classes_in(info: dict[str, Any]) -> frozenset[int]:
     """Returns the classes of an image by its annotations."""
     if "instances" in info:
         return frozenset(entry["bbox_label"] for entry in info["instances"] if not entry["ignore_flag"])
-    return classes_of_label_map(info["seg_map_path"])
-
-
-@lru_cache(maxsize=100_000)
-def classes_of_label_map(path: str) -> frozenset[int]:
-    return frozenset(int(index) for index in np.unique(read_label_map(Path(path)))) - {IGNORED}
+    return frozenset(np.unique(read_label_map(Path(info["seg_map_path"]))).tolist()) - {IGNORED}

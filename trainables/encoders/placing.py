@@ -82,7 +82,10 @@ def put_pixels(model: Nested, encoder: Encoder) -> None:
 
 
 def put_resampling(model: Nested) -> None:
-    """Makes a pyramid of a plain transformer's maps, which are all of stride 16."""
+    """Makes a pyramid of a plain transformer's maps, which are all of stride 16, on images of whole patches.
+
+    The maps of half a patch would be stretched to the image's edge, and all scores shifted.
+    """
     neck = model.get("neck", {})
     if bare_type(model["backbone"]) == "AnySizeBEiT":
         model["neck"] = {
@@ -91,6 +94,7 @@ def put_resampling(model: Nested) -> None:
             "rescales": [4, 2, 1, 0.5],
             "norm_cfg": {"type": "BN", "requires_grad": True},
         }
+        model["data_preprocessor"]["test_cfg"] = {"size_divisor": model["backbone"]["patch_size"]}
     elif neck and neck["type"] == "Feature2Pyramid":
         del model["neck"]
 
@@ -145,7 +149,8 @@ def feed_head(head: Nested, channels: tuple[int, ...]) -> None:
     if isinstance(before, list | tuple):
         chosen = index if isinstance(index, list | tuple) else range(len(channels))
         head["in_channels"] = [channels[stage] for stage in chosen]
-        if head.get("channels") == sum(before):  # HRNet's head: as many as it reads
+        # HRNet's head has as many as it reads; UPerNet's 512 are the sum of MiT-B0's by chance.
+        if head.get("input_transform") == "resize_concat" and head.get("channels") == sum(before):
             head["channels"] = sum(head["in_channels"])
     else:
         head["in_channels"] = channels[index]

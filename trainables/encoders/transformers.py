@@ -89,7 +89,10 @@ VITS = {
 BEIT_BASE = Weights(f"{OPENMMLAB}/mmclassification/v0/beit/beit-base_3rdparty_in1k_20221114-c0a4df23.pth", "backbone.")
 
 
-def beit(embed_dims: int, layers: int, heads: int, weights: dict[str, Weights]) -> Encoder:
+def beit(
+    embed_dims: int, layers: int, heads: int, out_indices: tuple[int, ...], weights: dict[str, Weights]
+) -> Encoder:
+    """The maps that its authors and the zoo give to UPerNet are those of the blocks `out_indices`."""
     backbone = {
         "type": "AnySizeBEiT",
         "img_size": (512, 512),
@@ -99,7 +102,7 @@ def beit(embed_dims: int, layers: int, heads: int, weights: dict[str, Weights]) 
         "num_layers": layers,
         "num_heads": heads,
         "mlp_ratio": 4,
-        "out_indices": tuple(layers * quarter // 4 - 1 for quarter in (1, 2, 3, 4)),
+        "out_indices": out_indices,
         "qv_bias": True,
         "drop_path_rate": 0.1 if layers == 12 else 0.2,
         "norm_cfg": {"type": "LN", "eps": 1e-6},
@@ -109,8 +112,8 @@ def beit(embed_dims: int, layers: int, heads: int, weights: dict[str, Weights]) 
 
 
 BEITS = {
-    "beit-b": beit(768, 12, 12, {"imagenet": BEIT_BASE}),
-    "beit-l": beit(1024, 24, 16, {}),
+    "beit-b": beit(768, 12, 12, (3, 5, 7, 11), {"imagenet": BEIT_BASE}),
+    "beit-l": beit(1024, 24, 16, (7, 11, 15, 23), {}),
 }
 
 

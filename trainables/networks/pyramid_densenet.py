@@ -3,6 +3,8 @@
 MMPretrain's DenseNet gives what its transitions pass on, already halved in size: strides 8, 16, 32 and 32.
 """
 
+from typing import Self
+
 import torch
 from mmpretrain.models.backbones import DenseNet
 
@@ -32,3 +34,10 @@ class PyramidDenseNet(DenseNet):
             for part in shrinking:
                 x = part(x)
         return tuple(outputs)
+
+    def train(self, mode: bool = True) -> Self:
+        """As MMPretrain's, but the stem rests with the stages that are frozen behind it."""
+        super().train(mode)
+        if self.frozen_stages > 0:
+            self.stem.eval().requires_grad_(False)
+        return self

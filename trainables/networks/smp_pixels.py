@@ -14,7 +14,7 @@ HALF: tuple[Colour, Colour] = ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
 DPN: tuple[Colour, Colour] = ((124.0, 117.0, 104.0), (1 / 0.0167, 1 / 0.0167, 1 / 0.0167))
 
 # Start of the name -> its pixels; all others have ImageNet's.
-OTHERS = {"inception": HALF, "xception": HALF, "dpn": DPN}
+OTHERS = {"inception": HALF, "xception": HALF, "timm-tf_efficientnet_lite": HALF, "dpn": DPN}
 
 
 def pixels_of(encoder: str) -> tuple[Colour, Colour]:
