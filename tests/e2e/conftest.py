@@ -96,7 +96,7 @@ class Workplace:
                     found.append(process)
         return found
 
-    def leftovers(self, within_s: float = 60) -> list[list[str]]:
+    def leftovers(self, within_s: float = 15) -> list[list[str]]:
         """Command lines of what still lives when the command has ended; Ray's own need a moment."""
         end = time.monotonic() + within_s
         while (alive := self.processes()) and time.monotonic() < end:

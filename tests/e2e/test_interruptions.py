@@ -77,7 +77,7 @@ def test_ctrl_c_and_sigterm_end_a_sweep_cleanly_and_say_how_to_go_on(workplace: 
         process = workplace.start(*command)
         wait(lambda: workplace.run_folder.exists and new_epochs(workplace, known), process)  # noqa: B023
         send(process.pid)
-        out, err = process.communicate(timeout=120)  # seconds on an idle machine; the trials have 200 epochs left
+        out, err = process.communicate(timeout=60)  # seconds on an idle machine; the trials have 200 epochs left
         assert process.returncode == 130, out + err
         assert err.splitlines() == [f"interrupted; go on with: segsweep resume {workplace.run_folder.path}"]
         assert workplace.leftovers() == []
