@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from segdata.errors import InputError
-from segsweep.search.study import Study, mend_journal, open_study
+from segsweep.search.study import Study, mend_journal, open_study, read_study
 from segsweep.sweep_config import SweepConfig
 from segsweep.sweep_file import Sweep, load_sweep, read_config
 from trainables.trial_files import TrialFiles
@@ -111,9 +111,10 @@ class RunFolder:
 
     def study(self, *, writable: bool = False) -> Study:
         """Opens the study; whoever holds the lock opens it `writable`, which mends what a kill left behind."""
+        if not writable:
+            return read_study(self.journal)
         config = self.config()
-        if writable:
-            mend_journal(self.journal)
+        mend_journal(self.journal)
         return open_study(self.journal, config.mode, config.search.sampler, config.search.seed)
 
     def load(self) -> Sweep:

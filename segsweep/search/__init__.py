@@ -3,6 +3,6 @@
 The rooms `searcher` and `schedulers` import ray; reading a study does not.
 """
 
-from segsweep.search.study import Study, TrialRecord, mend_journal, open_study, trial_records
+from segsweep.search.study import Study, TrialRecord, mend_journal, open_study, read_study, trial_records
 
-__all__ = ["Study", "TrialRecord", "mend_journal", "open_study", "trial_records"]
+__all__ = ["Study", "TrialRecord", "mend_journal", "open_study", "read_study", "trial_records"]

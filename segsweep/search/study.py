@@ -30,6 +30,7 @@ __all__ = [
     "live_trial",
     "mend_journal",
     "open_study",
+    "read_study",
     "trial_record",
     "trial_records",
 ]
@@ -64,7 +65,7 @@ class TrialRecord:
 
 
 def open_study(journal: Path, mode: Mode, sampler: str, seed: int) -> Study:
-    """Opens the sweep's study, or creates it with its folder.
+    """Opens the sweep's study to write to it, or creates it with its folder; for the one process that has the lock.
 
     The sampler's random state depends on the seed and on how many trials there are, so that a resumed sweep does not
     draw the first trials' points again.
@@ -73,12 +74,23 @@ def open_study(journal: Path, mode: Mode, sampler: str, seed: int) -> Study:
     journal.parent.mkdir(parents=True, exist_ok=True)
     storage = JournalStorage(JournalFileBackend(str(journal)))
     try:
-        study = optuna.load_study(study_name=STUDY_NAME, storage=storage)  # writes nothing: a reader needs no lock
+        study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
     except KeyError:
         direction = StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE
         study = optuna.create_study(study_name=STUDY_NAME, storage=storage, direction=direction)
     study.sampler = build_sampler(sampler, seed + len(study.get_trials(deepcopy=False)))
     return study
+
+
+def read_study(journal: Path) -> Study:
+    """Opens the sweep's study to read it, beside whoever writes; one that is not there yet is empty, and stays away."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if journal.is_file():  # the storage would make the file
+        try:
+            return optuna.load_study(study_name=STUDY_NAME, storage=JournalStorage(JournalFileBackend(str(journal))))
+        except KeyError:  # its writer is just about to create it
+            pass
+    return optuna.create_study()
 
 
 def mend_journal(journal: Path) -> None:

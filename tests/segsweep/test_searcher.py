@@ -15,7 +15,15 @@ from ray.tune.search import Searcher
 from search_spaces.space import Space
 from segdata.errors import SpaceError
 from segsweep.search.searcher import enqueue_baseline
-from segsweep.search.study import best_epoch_of, live_trial, mend_journal, open_study, record_of, trial_records
+from segsweep.search.study import (
+    best_epoch_of,
+    live_trial,
+    mend_journal,
+    open_study,
+    read_study,
+    record_of,
+    trial_records,
+)
 from trainables.trial_files import Outcome
 
 if TYPE_CHECKING:
@@ -259,8 +267,18 @@ def test_reading_a_study_writes_nothing(tmp_path: Path, search: Open) -> None:
     one = search()
     one.searcher.suggest("a")
     before = (tmp_path / "study.journal").read_bytes()
-    assert len(trial_records(open_study(tmp_path / "study.journal", "max", "tpe", 7))) == 1
+    assert len(trial_records(read_study(tmp_path / "study.journal"))) == 1
     assert (tmp_path / "study.journal").read_bytes() == before
+
+
+@pytest.mark.parametrize("written", [None, b""], ids=["no journal", "journal without a study"])
+def test_a_reader_that_comes_before_the_study_creates_none(tmp_path: Path, search: Open, written: bytes | None) -> None:
+    journal = tmp_path / "study.journal"
+    if written is not None:
+        journal.write_bytes(written)
+    assert trial_records(read_study(journal)) == ()
+    assert (journal.read_bytes() if journal.exists() else None) == written
+    assert search().searcher.suggest("a")["number"] == 0
 
 
 def test_the_assumption_about_optunas_storage_ids_holds(search: Open) -> None:
