@@ -2,6 +2,8 @@
 
 SegsweepError            exit code 1: the work failed
 ├── TrialError           a trial could not train or predict
+│   ├── TrialMemoryError     it needed more memory than there is
+│   └── TrialSiteError       not the trial is at fault, but where it ran: a full disk, a vanished image
 └── InputError           exit code 2: what the user gave was wrong
     ├── DatasetError     images, annotations, prediction sets
     ├── SpaceError       knobs, ranges, conditions
@@ -12,7 +14,16 @@ This room imports nothing of ours.
 
 from typing import ClassVar, Self
 
-__all__ = ["DatasetError", "InputError", "SegsweepError", "SpaceError", "SweepFileError", "TrialError"]
+__all__ = [
+    "DatasetError",
+    "InputError",
+    "SegsweepError",
+    "SpaceError",
+    "SweepFileError",
+    "TrialError",
+    "TrialMemoryError",
+    "TrialSiteError",
+]
 
 
 class SegsweepError(Exception):
@@ -34,6 +45,14 @@ class SegsweepError(Exception):
 
 class TrialError(SegsweepError):
     """A trial could not train or predict."""
+
+
+class TrialMemoryError(TrialError):
+    """A trial needed more memory, of host or device, than there is."""
+
+
+class TrialSiteError(TrialError):
+    """Where a trial ran is at fault, not what it tried: another trial would fail there as well."""
 
 
 class InputError(SegsweepError):

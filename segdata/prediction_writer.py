@@ -1,6 +1,8 @@
 """Writes a prediction set image by image, in flat memory; the folder appears whole or not at all."""
 
 import json
+import os
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -125,6 +127,30 @@ class PredictionWriter:
             )
         self._register(image)
         write_label_map(label_HW.astype(np.uint8), self._folder / "labels" / f"{Path(image.file_name).stem}.png")
+
+    def add_packed_file(self, image: PredictedImage, path: Path) -> None:
+        """Adds one image's class probabilities as a file that holds them as this set does; it gets a second name here.
+
+        Raises:
+            ValueError: if the set's codec is not prob8.
+            DatasetError: if the image was added before, or another one has its stem.
+        """
+        self._expect("prob8")
+        self._register(image)
+        target = self._folder / "probabilities" / f"{Path(image.file_name).stem}.npz"
+        try:
+            os.link(path, target)
+        except OSError:  # no links on this file system
+            shutil.copyfile(path, target)
+
+    def add_file(self, name: str, text: str) -> None:
+        """Adds a text file beside the predictions; readers of the set pass it over."""
+        (self._folder / name).write_text(text, encoding="utf-8")
+
+    @property
+    def codec(self) -> str:
+        """How the set stores its predictions."""
+        return self._meta.codec
 
     def _expect(self, codec: str) -> None:
         if self._meta.codec != codec:

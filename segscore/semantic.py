@@ -73,7 +73,10 @@ class SemanticAccumulator:
         Raises:
             DatasetError: See `confusion_matrix`.
         """
-        image_CC = confusion_matrix(truth_HW, predicted_HW, len(self.classes), self.ignore_index)
+        self.add_counts(confusion_matrix(truth_HW, predicted_HW, len(self.classes), self.ignore_index))
+
+    def add_counts(self, image_CC: Counts) -> None:
+        """Counts one image by its confusion matrix."""
         self._confusion += image_CC
         self._image_mious.append(_mean_of_present(iou_per_class(image_CC)))
 

@@ -37,13 +37,18 @@ class TrialResources:
 
     @property
     def threads(self) -> int:
-        """Computing threads of a trial's process."""
-        return max(1, int(self.cpu))
+        """Computing threads of each training process of a trial."""
+        return max(1, int(self.cpu) // self.processes)
+
+    @property
+    def processes(self) -> int:
+        """Training processes of a trial: one for each of its GPUs."""
+        return max(1, int(self.gpu))
 
     @property
     def loader_workers(self) -> int:
-        """Processes that load images; a trial with one or two CPUs loads them itself."""
-        return min(4, max(0, int(self.cpu) - 2))
+        """Processes that load images for each training process; one with one or two CPUs loads them itself."""
+        return min(4, max(0, self.threads - 2))
 
 
 def this_machine() -> list[Node]:

@@ -257,6 +257,7 @@ class SweepConfig(_Section):
     weights: WeightsConfig = WeightsConfig()
     max_failures: Annotated[Whole, Field(ge=0)] = 2
     trial_timeout_minutes: Annotated[Number, Field(gt=0)] | None = None
+    stall_minutes: Annotated[Number, Field(gt=0)] = 30
 
     @model_validator(mode="before")
     @classmethod

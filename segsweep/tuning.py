@@ -85,6 +85,8 @@ def trial_context(
         local=local or {},
         trial_timeout_s=None if minutes is None else 60 * minutes,
         deadline_unix_s=deadline_unix_s,
+        processes=resources.processes,
+        stall_s=60 * config.stall_minutes,
     )
 
 

@@ -1,9 +1,18 @@
 """Fixtures for all tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps shared annotations out of the user's cache; set before any fork server or Ray worker starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGSWEEP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -65,10 +65,12 @@ def build_config(
     loader_workers: int = 0,
     metric: str | None = None,
     mode: Mode = "max",
+    processes: int = 1,
 ) -> Nested:
     """Builds the whole config of a trial as plain nested dicts.
 
     `metric` and `mode` are what a learning rate watches that falls on plateaus; None = the task's usual score.
+    `processes` share each batch: an epoch has as many images as they share evenly, some of them twice.
 
     Raises:
         InputError: The model, its backbone or a knob cannot be put together.
@@ -85,7 +87,7 @@ def build_config(
     pad_batches(config["model"], size.largest_px)
     config |= data_config(data, size, trial.augmentation, batch_size=batch_size, loader_workers=loader_workers)
     pad_to_one_size(config, size.largest_px)
-    iterations = iterations_an_epoch(config["train_dataloader"], training_images(data.statistics))
+    iterations = iterations_an_epoch(config["train_dataloader"], training_images(data.statistics, processes))
     put_iterations(config["train_dataloader"], trial.schedule)
     config |= schedule_config(data.task, trial.schedule, iterations, metric, mode)
     config["optim_wrapper"] = optimizer_config(trial, batch_size, base)
@@ -104,10 +106,11 @@ def build_config(
     return config
 
 
-def training_images(statistics: ObjectStatistics | PixelStatistics) -> int:
+def training_images(statistics: ObjectStatistics | PixelStatistics, processes: int) -> int:
     """Returns how many images an epoch has: detectors train on those that hold something."""
     known = statistics.annotated_images if isinstance(statistics, ObjectStatistics) else None
-    return statistics.images if known is None else known
+    images = statistics.images if known is None else known
+    return -(-images // processes) * processes
 
 
 def iterations_an_epoch(loader: Nested, images: int) -> int:

@@ -9,16 +9,19 @@ Imports the standard library and segdata's errors only, so that driver and Ray a
 """
 
 import contextlib
+import errno
 import faulthandler
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
@@ -26,14 +29,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from segdata.errors import SegsweepError, TrialError
+from segdata.errors import SegsweepError, TrialError, TrialMemoryError, TrialSiteError
 
 __all__ = ["Child", "Ended", "Message", "start_child", "start_server"]
 
 Message = tuple[str, dict[str, Any]]
+EndKind = Literal["done", "crashed", "killed", "out-of-memory", "failed"]
 
 PRELOADED = "trainables.preload"
 GRACE_S = 2.0  # between SIGTERM and SIGKILL
+FULL_BYTES = 1 << 20  # less is no room for what a trial writes
+STACKS_S = 1.0  # for the stacks to be written
 NATIVE_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 WORKER_SIGNAL = re.compile(r"DataLoader worker .*killed by signal: ([A-Z][a-z ]+)")  # torch's own words
 SIGNALS_FROM_OUTSIDE = ("Killed", "Terminated")
@@ -43,23 +49,49 @@ SIGNALS_FROM_OUTSIDE = ("Killed", "Terminated")
 class Ended:
     """How a child ended.
 
-    `crashed`: it would crash again (an exception or a native crash); `killed`: something outside ended it.
+    `crashed`: it would crash again (an exception or a native crash); `killed`: something outside ended it;
+    `out-of-memory`: it may do with less at a time; `failed`: the machine is at fault, such as a full disk.
     """
 
-    kind: Literal["done", "crashed", "killed"]
+    kind: EndKind
     reason: str = ""
 
 
 @dataclass(slots=True)
 class Child:
-    """A running child; `receive` its messages until it gives an `Ended`, or `stop` it."""
+    """A running child; `receive` its messages until it gives an `Ended`, or `stop` it.
+
+    Attributes:
+        process: The child.
+        connection: To it.
+        log: Where its output goes.
+        heard_s: When it last sent anything, by time.monotonic.
+        place: How far it said it was with its last ("alive", {"place": ...}).
+    """
 
     process: ForkServerProcess
     connection: Connection
     log: Path
+    heard_s: float = field(default_factory=time.monotonic)
+    place: str = ""
 
     def receive(self, timeout_s: float | None) -> Message | Ended | None:
-        """Waits for the next message; `Ended` once the child is gone, None after `timeout_s` seconds."""
+        """Waits for the next message; `Ended` once the child is gone, None after `timeout_s` seconds.
+
+        Signs of life are noted and passed over.
+        """
+        until_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            message = self.next_message(None if until_s is None else max(0.0, until_s - time.monotonic()))
+            if isinstance(message, tuple):
+                self.heard_s = time.monotonic()
+                if message[0] == "alive":
+                    self.place = message[1]["place"]
+                    continue
+            return message
+
+    def next_message(self, timeout_s: float | None) -> Message | Ended | None:
+        """Waits for whatever comes next."""
         ready = wait([self.connection, self.process.sentinel], timeout_s)
         if not ready:
             return None
@@ -70,7 +102,7 @@ class Child:
                 return self.ended()
             if message[0] == "failed":
                 self.process.join(GRACE_S)
-                return Ended("killed" if message[1]["from_outside"] else "crashed", message[1]["reason"])
+                return Ended(message[1]["kind"], message[1]["reason"])
             return message
         return self.ended()
 
@@ -87,9 +119,16 @@ class Child:
             return Ended("done")
         if code is not None and code < 0:
             number = signal.Signals(-code)
-            kind: Literal["crashed", "killed"] = "crashed" if number in NATIVE_CRASHES else "killed"
+            kind: EndKind = "crashed" if number in NATIVE_CRASHES else "killed"
             return Ended(kind, f"the training process ended by {number.name} (signal {-code}); see {self.log}")
         return Ended("crashed", f"the training process exited with code {code}; see {self.log}")
+
+    def write_stacks(self) -> None:
+        """Lets the child write into its log where each of its threads is."""
+        assert self.process.pid is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, signal.SIGUSR1)
+            self.process.join(STACKS_S)
 
     def stop(self) -> None:
         """Ends the child and its loader workers: SIGTERM, then SIGKILL after a short grace; harmless when repeated."""
@@ -163,18 +202,38 @@ def run_job(job: str, request: object, connection: Connection, log: Path) -> Non
     redirect_output(log)
     die_with_parent()
     faulthandler.enable(all_threads=False)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     try:
         refuse_broken_imports()
         module, function = job.split(":")
         getattr(import_module(module), function)(request, connection)
+    except TrialMemoryError as error:
+        fail(connection, "out-of-memory", str(error))
+    except TrialSiteError as error:
+        fail(connection, "failed", last_line(error))
     except SegsweepError as error:
-        fail(connection, str(error))
+        fail(connection, "crashed", last_line(error))
     except Exception as error:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the log may lie on a full disk
+            traceback.print_exc()
+        refuse_full_disk(connection, error, log)
         ended_by = signal_of_worker(error)
         detail = f", by signal: {ended_by}" if ended_by else ""
         reason = f"{type(error).__name__}: {error}{detail} (traceback in {log})"
-        fail(connection, reason, from_outside=ended_by in SIGNALS_FROM_OUTSIDE)
+        fail(connection, "killed" if ended_by in SIGNALS_FROM_OUTSIDE else "crashed", reason)
+
+
+def last_line(error: SegsweepError) -> str:
+    """Returns an error's message; one that was raised in a loader worker comes below that worker's traceback."""
+    return str(error).strip().splitlines()[-1].removeprefix(f"{type(error).__module__}.{type(error).__name__}: ")
+
+
+def refuse_full_disk(connection: Connection, error: Exception, log: Path) -> None:
+    """Ends this process with the disk's fault where that is behind the error; torch words it in many ways."""
+    free_bytes = shutil.disk_usage(log.parent).free
+    if getattr(error, "errno", None) == errno.ENOSPC or free_bytes < FULL_BYTES:
+        found = f"{free_bytes >> 20} MiB free ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        fail(connection, "failed", f"{log.parent}: expected room on the disk, but got {found}. Make room, then resume")
 
 
 def signal_of_worker(error: BaseException | None) -> str | None:
@@ -201,9 +260,9 @@ def refuse_broken_imports() -> None:
         )
 
 
-def fail(connection: Connection, reason: str, *, from_outside: bool = False) -> None:
-    """Tells the parent why the job failed and ends this process."""
-    connection.send(("failed", {"reason": reason, "from_outside": from_outside}))
+def fail(connection: Connection, kind: EndKind, reason: str) -> None:
+    """Tells the parent how and why the job failed and ends this process."""
+    connection.send(("failed", {"kind": kind, "reason": reason}))
     raise SystemExit(1)
 
 

@@ -1,116 +1,239 @@
-"""Prediction with a trial's best weights into a prediction set, inside a child of the fork server.
+"""Prediction with a trained network into the parts of a prediction set, inside a child of the fork server.
 
-Runs the very pipeline of the trial's `config.py`, so that stock inferencers on the same files give the same results.
+Runs the very pipeline of the model's config, so that stock inferencers on the same files give the same results. Images
+of one padded size go through the network together; images larger than a window, window by window.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from multiprocessing.connection import Connection
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
-from mmengine.model import BaseModel
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import DefaultScope
 
 from segdata.coco import read_coco
-from segdata.errors import TrialError
-from segdata.images import image_size
+from segdata.errors import DatasetError, TrialError
 from segdata.labelmaps import read_classes
-from segdata.predictions import PredictedImage, PredictionMeta, PredictionWriter
+from segdata.prediction_parts import ImageFile, PredictionParts
+from segdata.predictions import PredictionMeta
+from segdata.probabilities import pack
 from trainables.outputs import instances_of, limits_of, probabilities_of
+from trainables.prediction_job import PredictionJob, files_of_role
+from trainables.prediction_model import Predictor, classes_of, load_predictor
 from trainables.requests import PredictRequest
 from trainables.trial import prepare_process
 from trainables.trial_files import TrialFiles
+from trainables.window_prediction import WindowPredictor
 
-__all__ = ["predict"]
+__all__ = ["predict", "predict_share"]
 
 PROBABILITY_STRIDE = 1
 
 
 def predict(request: PredictRequest, connection: Connection) -> None:
-    """The child's job: predicts every image of the role; sends ("image", {"done", "of"}) as it goes."""
-    prepare_process(request.threads, request.custom_imports, request.folder)
-    files = TrialFiles(request.directory)
-    config = Config.fromfile(files.config)
-    model = load_model(config, files)
-    images = images_of(request)
-    floor = limits_of(config.model).floor if request.task == "instance" else 0.0
-    with PredictionWriter(request.out, meta_of(request, config)) as writer:
-        for done, (image, sample) in enumerate(samples(model, config, request, images), start=1):
-            if request.task == "instance":
-                writer.add_instances(image, instances_of(sample["pred_instances"], floor))
-            else:
-                writer.add_probabilities(image, probabilities_of(sample["seg_logits"]))
-            connection.send(("image", {"done": done, "of": len(images)}))
+    """The child's job: predicts every image of the role; sends ("image", {"done", "of"}) as it goes.
 
-
-def load_model(config: Config, files: TrialFiles) -> BaseModel:
-    """Builds the model of `config.py` on the best device and loads all of `best.pth`.
+    What an earlier child left beside `request.out` is taken over.
 
     Raises:
-        TrialError: The trial left no weights.
+        DatasetError: An image can't be read; then there is no prediction set.
     """
-    if not files.best.is_file():
-        raise TrialError.of("expected the trial's best weights", where=files.best, cure="Refit or keep more of them.")
-    DefaultScope.get_instance(f"predict-{files.directory}", scope_name=config.default_scope)
-    with DefaultScope.overwrite_default_scope(config.default_scope):
-        model: BaseModel = MODELS.build(config.model)
-    model.load_state_dict(torch.load(files.best, map_location="cpu", weights_only=True)["state_dict"])
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    files, unreadable = files_of_role(request.role)
+    parts = PredictionParts.beside(request.out)
+    parts.start({})
+    job = job_of(request, files, parts)
+    predict_share(job, connection)
+    failed = unreadable | parts.failures(files)
+    if failed:
+        raise DatasetError(next(iter(failed.values())))
+    parts.finish(files, request.out, request.fingerprint, {})
+    parts.remove()
 
 
-def images_of(request: PredictRequest) -> list[PredictedImage]:
-    """Lists the role's images in the order in which they are predicted."""
+def job_of(request: PredictRequest, files: tuple[ImageFile, ...], parts: PredictionParts) -> PredictionJob:
+    """Returns the job of predicting a role with a trial's best weights, with the classes of the role's truth."""
+    trial = TrialFiles(request.directory)
     if request.role.annotations is not None:
-        records = read_coco(request.role.annotations).images
-        return [PredictedImage(id=r.id, file_name=r.file_name, width=r.width, height=r.height) for r in records]
-    assert request.role.stems is not None
-    names = [f"{stem}{request.role.suffix}" for stem in request.role.stems.read_text().splitlines()]
-    sizes = [image_size(request.role.images / name) for name in names]
-    return [
-        PredictedImage(id=index, file_name=name, width=width, height=height)
-        for index, (name, (width, height)) in enumerate(zip(names, sizes, strict=True))
-    ]
-
-
-def samples(
-    model: BaseModel, config: Config, request: PredictRequest, images: list[PredictedImage]
-) -> Iterator[tuple[PredictedImage, dict[str, Any]]]:
-    """Yields each image with what the model predicts for it, one at a time."""
-    with torch.no_grad(), DefaultScope.overwrite_default_scope(config.default_scope):
-        steps = config.test_dataloader.dataset.pipeline
-        pipeline = Compose([step for step in steps if step["type"] != "LoadAnnotations"])
-        for image in images:
-            loaded = pipeline({"img_path": str(request.role.images / image.file_name), "img_id": image.id})
-            yield image, model.test_step(pseudo_collate([loaded]))[0].to_dict()
-
-
-def meta_of(request: PredictRequest, config: Config) -> PredictionMeta:
-    """Describes the prediction set: classes, limits and where it comes from."""
-    limits: dict[str, Any] = {"codec": "prob8", "stride": PROBABILITY_STRIDE}
-    if request.task == "instance":
-        assert request.role.annotations is not None
         truth = read_coco(request.role.annotations)
         classes, category_ids = truth.class_names, truth.category_ids
-        applied = limits_of(config.model)
-        limits = {
-            "codec": "coco-rle",
-            "confidence_threshold": applied.minimum_confidence,
-            "max_detections": applied.detections,
-            "mask_threshold": applied.mask_threshold,
-        }
     else:
         assert request.role.labels is not None
         classes, category_ids = read_classes(request.role.labels)[0], ()
-    return PredictionMeta(
-        task=request.task,
+    return PredictionJob(
+        config=trial.config,
+        checkpoint=trial.best,
+        images=request.role.images,
+        files=files,
+        missing=frozenset(file.image.file_name for file in files if not parts.has(file)),
+        parts=parts.folder,
         classes=classes,
         category_ids=category_ids,
-        dataset_fingerprint=request.fingerprint,
         trial=request.directory.name,
         config_hash=request.config_hash,
+        fingerprint=request.fingerprint,
+        threads=request.threads,
+        custom_imports=request.custom_imports,
+        folder=request.folder,
+    )
+
+
+def predict_share(job: PredictionJob, connection: Connection) -> None:
+    """The child's job: predicts its share of a job's missing images into the parts.
+
+    Sends ("image", {"done", "of"}) as it goes, over its own images. One that can't be read is noted as failed.
+    """
+    prepare_process(job.threads, job.custom_imports, job.folder)
+    predictor, meta = load_predictor(job)
+    parts = PredictionParts(job.parts)
+    described = meta_of(job, predictor, meta)
+    parts.write_meta(described)
+    with torch.no_grad(), DefaultScope.overwrite_default_scope(predictor.config.default_scope):
+        share = Share(job, predictor, parts, described)
+        mine = share.groups()[job.share :: job.shares]
+        done, count = 0, sum(file.image.file_name in job.missing for group in mine for file in group)
+        for group in mine:
+            try:
+                share.predict(group)
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                raise out_of_memory(job, group) from error
+            for _ in (file for file in group if file.image.file_name in job.missing):
+                done += 1
+                connection.send(("image", {"done": done, "of": count}))
+
+
+def out_of_memory(job: PredictionJob, group: Sequence[ImageFile]) -> TrialError:
+    """Returns the error; other processes may hold the rest of the memory."""
+    size = f"{group[0].image.width}x{group[0].image.height}"
+    return TrialError.of(
+        f"expected memory for {len(group)} image(s) of {size} px together, but it ran out",
+        where=job.images / group[0].image.file_name,
+        cure="Lower --batch or --processes, or predict in windows with --window",
+    )
+
+
+class Share:
+    """A process's part of a job at work."""
+
+    def __init__(self, job: PredictionJob, predictor: Predictor, parts: PredictionParts, meta: PredictionMeta) -> None:
+        self.job, self.predictor, self.parts, self.meta = job, predictor, parts, meta
+        self.windows = None if job.windows is None else WindowPredictor(predictor, job.windows, job.batch)
+        self.floor = limits_of(predictor.config.model).floor if predictor.task == "instance" else 0.0
+
+    def groups(self) -> list[tuple[ImageFile, ...]]:
+        """Returns which images go through the network together, those groups of which an image is missing.
+
+        All images of the job decide, also predicted ones: a sum's last digit depends on the batch.
+        """
+        by_size: dict[tuple[int, ...], list[list[ImageFile]]] = {}
+        groups: list[list[ImageFile]] = []
+        for file in self.job.files:
+            if self.in_windows(file):
+                groups.append([file])
+                continue
+            alike = by_size.setdefault(self.predictor.padded(file.image.width, file.image.height), [])
+            if not alike or len(alike[-1]) == self.job.batch:
+                alike.append([])
+                groups.append(alike[-1])
+            alike[-1].append(file)
+        return [tuple(group) for group in groups if any(f.image.file_name in self.job.missing for f in group)]
+
+    def in_windows(self, file: ImageFile) -> bool:
+        """Tells whether an image is larger than a window, or would be seen at another scale than windows are."""
+        return self.windows is not None and self.windows.needed(file.image.width, file.image.height)
+
+    def predict(self, group: Sequence[ImageFile]) -> None:
+        """Predicts a group of images, and adds those that are missing to the parts."""
+        loaded = [(file, pixels) for file, pixels in self.loaded(group)]
+        if not loaded:
+            return
+        if self.in_windows(group[0]):
+            self.predict_windows(*loaded[0])
+            return
+        steps = self.predictor.steps[1:]
+        inputs = [
+            self.predictor.prepare(pixels, steps, str(self.job.images / file.image.file_name), file.image.id)
+            for file, pixels in loaded
+        ]
+        for (file, _), sample in zip(loaded, self.predictor.predict(inputs), strict=True):
+            if self.parts.has(file):
+                continue
+            if self.predictor.task == "instance":
+                self.parts.add_instances(file, instances_of(with_masks(self.job, sample), self.floor))
+            else:
+                self.add_packed(file, pack(probabilities_of(sample["seg_logits"]), PROBABILITY_STRIDE))
+
+    def predict_windows(self, file: ImageFile, pixels: npt.NDArray[Any]) -> None:
+        """Predicts one image window by window."""
+        assert self.windows is not None
+        if self.predictor.task == "instance":
+            floor = self.floor
+            found = self.windows.instances(pixels, lambda seen: instances_of(with_masks(self.job, seen), floor))
+            self.parts.add_instances(file, found)
+        else:
+            bands = self.windows.bands(pixels, lambda seen: probabilities_of(seen["seg_logits"]))
+            self.add_packed(file, np.concatenate([pack(band, PROBABILITY_STRIDE) for band in bands], axis=1))
+
+    def loaded(self, group: Sequence[ImageFile]) -> Iterator[tuple[ImageFile, npt.NDArray[Any]]]:
+        """Reads the images of a group; one that can't be read is noted."""
+        for file in group:
+            try:
+                yield file, self.predictor.load(self.job.images, file)
+            except DatasetError as error:
+                self.parts.add_failure(file, str(error))
+
+    def add_packed(self, file: ImageFile, packed: npt.NDArray[np.uint8]) -> None:
+        """Adds an image's packed class probabilities.
+
+        Raises:
+            TrialError: The model has more or fewer classes than names are known.
+        """
+        if len(packed) != len(self.meta.classes):
+            raise TrialError.of(
+                f"expected a probability for each of {', '.join(self.meta.classes)}, but the model gives {len(packed)}",
+                where=self.job.config,
+                cure="Name a config whose classes are the model's.",
+            )
+        self.parts.add_packed(file, packed)
+
+
+def with_masks(job: PredictionJob, sample: dict[str, Any]) -> dict[str, Any]:
+    """Returns the objects of a sample.
+
+    Raises:
+        TrialError: The model finds boxes only.
+    """
+    found: dict[str, Any] = sample.get("pred_instances") or {}
+    if "masks" not in found:
+        raise TrialError.of(
+            "expected a model that predicts an object's mask, but got one without",
+            where=job.config,
+            cure="Predict with a model of instance segmentation.",
+        )
+    return found
+
+
+def meta_of(job: PredictionJob, predictor: Predictor, meta: Any) -> PredictionMeta:
+    """Describes the prediction set: classes, limits and where it comes from."""
+    classes, category_ids = classes_of(job, predictor.config, meta)
+    limits: dict[str, Any] = {"codec": "prob8", "stride": PROBABILITY_STRIDE}
+    if predictor.task == "instance":
+        applied = limits_of(predictor.config.model)
+        limits = {
+            "codec": "coco-rle",
+            "confidence_threshold": applied.minimum_confidence,
+            "max_detections": applied.detections if job.windows is None else None,  # they limit a window, not an image
+            "mask_threshold": applied.mask_threshold,
+        }
+    return PredictionMeta(
+        task=predictor.task,
+        classes=classes,
+        category_ids=category_ids if predictor.task == "instance" else (),
+        dataset_fingerprint=job.fingerprint,
+        trial=job.trial,
+        config_hash=job.config_hash,
         code_version=version("segsweep"),
         **limits,
     )

@@ -6,15 +6,18 @@ raised, so that Tune keeps the warm actor for the next trial.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from ray import tune
 
 from search_spaces.trial_config import TrialConfig
+from trainables.crew import Crew, start_crew
 from trainables.description import DataDescription
-from trainables.fork_server import Child, Ended, start_child, start_server
+from trainables.fork_server import Ended, start_server
+from trainables.kernel_kills import kernel_kills
 from trainables.requests import TrialRequest
 from trainables.trial_files import EpochScores, Outcome, TrialFiles
 
@@ -22,6 +25,8 @@ __all__ = ["TrialContext", "trial_files", "train_trial"]
 
 TRAIN = "trainables.trial:train"
 POLL_S = 5.0
+START_S = 900.0  # until the first batch at least: imports on a busy disk, another trial that parses the annotations
+MOST_PARTS = 4  # of a batch, for want of memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,8 @@ class TrialContext:
     local: Mapping[str, Path] = field(default_factory=dict)  # what `init: sweep:NAME` stands for
     trial_timeout_s: float | None = None
     deadline_unix_s: float | None = None
+    processes: int = 1  # of a trial, one for each of its GPUs
+    stall_s: float = 1800.0  # without a batch; then the training process counts as stuck
 
 
 def trial_files(trials: Path, number: int) -> TrialFiles:
@@ -52,19 +59,41 @@ def trial_files(trials: Path, number: int) -> TrialFiles:
 def train_trial(config: Mapping[str, Any], context: TrialContext) -> None:
     """The function trainable: `config` holds the trial's `number` and its `trial` (TrialConfig as a dict).
 
-    A training process that is killed from outside is started again from its last checkpoint, `max_failures` times.
+    A training process that is killed from outside is started again from its last checkpoint, `max_failures` times;
+    one that runs out of memory, with each batch in twice as many parts, twice.
     """
     start_server()
     files = trial_files(context.trials, config["number"])
     files.directory.mkdir(parents=True, exist_ok=True)
     files.outcome.unlink(missing_ok=True)
     report_known_epochs(files)
-    deadline_s = first_deadline(context)
-    for attempt in range(context.max_failures + 1):
-        outcome = run_once(config, context, files, deadline_s)
-        if outcome.kind != "killed" or attempt == context.max_failures:
-            break
-    files.write_outcome(outcome)
+    files.write_outcome(run_to_outcome(config, context, files, first_deadline(context)))
+
+
+def run_to_outcome(
+    config: Mapping[str, Any], context: TrialContext, files: TrialFiles, deadline_s: float | None
+) -> Outcome:
+    """Runs training processes, one after the other, until one ends for good."""
+    try:
+        files.reserve_outcome()
+        kills = 0
+        while True:
+            outcome = run_once(config, context, files, deadline_s)
+            parts = files.read_parts()
+            if outcome.kind == "out-of-memory" and parts < most_parts(config):
+                files.write_parts(2 * parts)
+            elif outcome.kind == "killed" and kills < context.max_failures:
+                kills += 1
+            else:
+                return outcome
+    except OSError as error:  # the folder can't be written, so nothing can be trained there
+        return Outcome("failed", f"{files.directory}: expected a writable folder, but got: {error.strerror}")
+
+
+def most_parts(config: Mapping[str, Any]) -> int:
+    """Returns the most parts in which a batch is taken: a part has an image at least."""
+    batch_size = TrialConfig.from_dict(config["trial"]).optimization.batch_size
+    return min(MOST_PARTS, batch_size or MOST_PARTS)
 
 
 def report_known_epochs(files: TrialFiles) -> None:
@@ -81,8 +110,18 @@ def first_deadline(context: TrialContext) -> float | None:
 
 
 def run_once(config: Mapping[str, Any], context: TrialContext, files: TrialFiles, deadline_s: float | None) -> Outcome:
-    """Runs one training process to its end; a stop by Tune (SystemExit out of `report`) ends it too."""
-    request = TrialRequest(
+    """Runs the training processes once to their end; a stop by Tune (SystemExit out of `report`) ends it too."""
+    with TemporaryDirectory(prefix="segsweep-") as meeting:
+        return run_processes(
+            requests_of(config, context, files, Path(meeting) / "rendezvous"), context, files, deadline_s
+        )
+
+
+def requests_of(
+    config: Mapping[str, Any], context: TrialContext, files: TrialFiles, rendezvous: Path
+) -> list[TrialRequest]:
+    """Returns what each training process of the trial is asked to do."""
+    first = TrialRequest(
         trial=TrialConfig.from_dict(config["trial"]),
         data=context.data,
         directory=files.directory,
@@ -95,27 +134,47 @@ def run_once(config: Mapping[str, Any], context: TrialContext, files: TrialFiles
         folder=context.folder,
         weights=context.weights,
         local=context.local,
+        parts=files.read_parts(),
+        processes=context.processes,
+        rendezvous=rendezvous,
     )
-    child = start_child(TRAIN, request, files.log)
+    return [replace(first, rank=rank) for rank in range(context.processes)]
+
+
+def run_processes(
+    requests: Sequence[TrialRequest], context: TrialContext, files: TrialFiles, deadline_s: float | None
+) -> Outcome:
+    """Starts the processes, follows them to their end, and leaves none behind."""
+    kills = kernel_kills()
+    crew = start_crew(TRAIN, requests, files.log)
     try:
-        return follow(child, files, deadline_s)
+        outcome = follow(crew, files, deadline_s, context.stall_s)
     finally:
-        child.stop()
+        crew.stop()
+    if outcome.kind == "killed" and kernel_kills() > kills:
+        return Outcome("out-of-memory", f"the kernel ended it for want of memory: {outcome.reason}")
+    return outcome
 
 
-def follow(child: Child, files: TrialFiles, deadline_s: float | None) -> Outcome:
-    """Passes reports on until the child ends or time is up."""
+def follow(crew: Crew, files: TrialFiles, deadline_s: float | None, stall_s: float) -> Outcome:
+    """Passes reports on until the crew ends, its time is up, or it makes no progress."""
     while True:
         left_s = None if deadline_s is None else deadline_s - time.time()
         if left_s is not None and left_s <= 0:
             return Outcome("out-of-time", "the time for this trial was up")
-        message = child.receive(POLL_S if left_s is None else min(POLL_S, left_s))
+        patience_s = stall_s if crew.place else max(stall_s, START_S)
+        if time.monotonic() - crew.heard_s > patience_s:
+            crew.write_stacks()
+            place = crew.place or "before the first batch"
+            return Outcome("killed", f"no progress for {patience_s:g} s {place}; its stacks are in {crew.log}")
+        message = crew.receive(POLL_S if left_s is None else min(POLL_S, left_s))
         if isinstance(message, Ended):
             return Outcome("completed" if message.kind == "done" else message.kind, message.reason)
         if message is not None:
             values = dict(message[1])
             report(files, EpochScores(values.pop("epoch"), values))
-            child.answer("go on")
+            crew.answer("go on")
+            crew.heard()  # Tune may have thought about it for long
 
 
 def report(files: TrialFiles, row: EpochScores) -> None:

@@ -21,12 +21,12 @@ class ReseedHook(Hook):
 
     priority = "VERY_HIGH"
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, rank: int = 0) -> None:
+        self.words = (seed, rank) if rank else (seed,)  # processes of one trial draw different augmentations
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Called before the loader starts its workers."""
-        words = np.random.SeedSequence((self.seed, runner.epoch)).generate_state(1)
+        words = np.random.SeedSequence((*self.words, runner.epoch)).generate_state(1)
         seed_everything(int(words[0]))
 
 

@@ -27,6 +27,10 @@ class TrialRequest:
     folder: Path | None = None  # the sweep file's: where relative paths and the user's modules lie
     weights: Path | None = None  # where published weights lie, unless the machine says otherwise; None = torch's cache
     local: Mapping[str, Path] = field(default_factory=dict)  # what `init: sweep:NAME` stands for
+    parts: int = 1  # in which each training batch is taken, for want of memory
+    processes: int = 1  # that train it side by side, one for each of its GPUs
+    rank: int = 0  # this one's number among them
+    rendezvous: Path | None = None  # a file by which they find each other
 
 
 @dataclass(frozen=True, slots=True)

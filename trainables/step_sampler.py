@@ -1,9 +1,11 @@
-"""The sampler of a plan in iterations: an "epoch" is what lies between two validations. Imports torch."""
+"""The sampler of a plan in iterations: an "epoch" is what lies between two validations. Imports torch and mmengine."""
 
 from collections.abc import Iterator, Sized
+from itertools import islice
 
 import numpy as np
 import torch
+from mmengine.dist import get_rank, get_world_size
 from torch.utils.data import Sampler
 
 __all__ = ["StepSampler"]
@@ -11,6 +13,8 @@ __all__ = ["StepSampler"]
 
 class StepSampler(Sampler[int]):
     """Cuts an endless row of shuffled passes over the data into stretches of equal length.
+
+    Of several processes each takes its turn, so that together they have the batches of one.
 
     Every pass is a permutation drawn from (seed, number of the pass), and a stretch follows from its number alone, so
     that a resumed trial sees what an unbroken one sees. The last stretch is shorter if the plan is no multiple.
@@ -28,10 +32,14 @@ class StepSampler(Sampler[int]):
         self.stretch, self.total = validation_iters * batch_size, max_iters * batch_size
 
     def __len__(self) -> int:
-        """Returns the length of a whole stretch, in images."""
-        return self.stretch
+        """Returns the length of a whole stretch for one process, in images."""
+        return self.stretch // int(get_world_size())
 
     def __iter__(self) -> Iterator[int]:
+        return islice(self.all_images(), get_rank(), None, get_world_size())
+
+    def all_images(self) -> Iterator[int]:
+        """Yields the stretch of all processes together."""
         begin = self.epoch * self.stretch
         end = min(begin + self.stretch, self.total)
         while begin < end:

@@ -1,7 +1,8 @@
 """One trial: config, training, validation and checkpoints, inside a child of the fork server.
 
 The child sends ("epoch", {...}) after each validation and waits for an answer, so that a stop decided on those scores
-costs no further epoch. `train` is the child's job; nothing here runs in the driver.
+costs no further epoch; between them it sends ("alive", {...}), which wants none. `train` is the child's job; nothing
+here runs in the driver.
 """
 
 import importlib
@@ -21,15 +22,22 @@ from mmseg.utils import register_all_modules as register_mmseg
 from segdata.errors import TrialError
 from trainables.augmentation.register import register_augmentation
 from trainables.config import build_config, exported_config
+from trainables.data_parallel import WaitHook, join_processes, put_data_parallel, wait_for_all
 from trainables.devices import refuse_on_cpu, trains_on_gpu_only
 from trainables.evaluators import evaluator_config, register_evaluators
+from trainables.heartbeat import HeartbeatHook
 from trainables.initial_parts import Placed
 from trainables.instance_adaptations import put_training_parts
+from trainables.loss_watch import LossWatchHook
+from trainables.mapped_data import shared_annotations
+from trainables.memory import memory_errors_told
 from trainables.networks import register as register_networks
 from trainables.precision import require_precision
+from trainables.reading import put_reading, register_reading
 from trainables.report_hook import ReportHook
 from trainables.reproducible import GradientsHook, ReseedHook, register_worker_seed
 from trainables.requests import TrialRequest
+from trainables.split_batches import split_batches
 from trainables.training_parts import register_training_parts
 from trainables.trial_files import EpochScores, TrialFiles
 from trainables.weights import InitialWeightsHook
@@ -41,6 +49,7 @@ __all__ = ["prepare_process", "train"]
 def train(request: TrialRequest, connection: Connection) -> None:
     """Trains one trial to its planned end, from `last.pth` if the directory holds one."""
     prepare_process(request.threads, request.custom_imports, request.folder)
+    join_processes(request)
     files = TrialFiles(request.directory)
     require_precision(request.trial)
     config = build_config(
@@ -50,24 +59,40 @@ def train(request: TrialRequest, connection: Connection) -> None:
         loader_workers=request.loader_workers,
         metric=request.metric,
         mode=request.mode,
+        processes=request.processes,
     )
     if trains_on_gpu_only(config["model"]) and not torch.cuda.is_available():
         raise refuse_on_cpu(request.trial.model.name, "model")
     placed = () if files.last.is_file() else initial_weights(request)
-    exported_config(config).dump(files.config)
-    runner = build_runner(config, request, files)
+    if request.rank == 0:
+        exported_config(config).dump(files.config)
+    batch_size = config["train_dataloader"]["batch_size"]
+    with memory_errors_told(f"a batch of {batch_size} images in {request.parts} part(s)"):
+        runner = build_runner(config, request, files)
+        add_hooks(runner, request, files, connection, placed)
+        split_batches(runner.model, request.parts)
+        runner.train()
+
+
+def add_hooks(
+    runner: Runner, request: TrialRequest, files: TrialFiles, connection: Connection, placed: Sequence[Placed]
+) -> None:
+    """Gives the Runner what makes a trial of a training: reports, reproducible numbers, watches, initial weights."""
 
     def report(row: EpochScores) -> None:
         connection.send(("epoch", {"epoch": row.epoch, **row.scores}))
         connection.recv()
+        wait_for_all()
 
-    runner.register_hook(ReseedHook(request.seed))
+    runner.register_hook(ReseedHook(request.seed, request.rank))
     runner.register_hook(GradientsHook(request.trial.schedule.max_iters))
     best_by = request.trial.schedule.best_by or "score"
-    runner.register_hook(ReportHook(files, request.metric, request.mode, report, by_loss=best_by == "loss"))
+    leading = ReportHook(files, request.metric, request.mode, report, by_loss=best_by == "loss")
+    runner.register_hook(leading if request.rank == 0 else WaitHook())
+    runner.register_hook(LossWatchHook(request.trial.optimization.precision))
+    runner.register_hook(HeartbeatHook(connection))
     if placed:
         runner.register_hook(InitialWeightsHook(request.trial.model.init, placed, files.initial))
-    runner.train()
 
 
 def initial_weights(request: TrialRequest) -> tuple[Placed, ...]:
@@ -92,6 +117,7 @@ def prepare_process(threads: int, custom_imports: Sequence[str], folder: Path | 
     register_networks()
     register_training_parts()
     register_augmentation()
+    register_reading()
     if folder is not None:
         ours = str(Path(__file__).resolve().parents[1])  # an editable install is looked up after all of sys.path
         others = [entry for entry in sys.path if entry not in ("", ours, str(folder))]
@@ -125,7 +151,11 @@ def build_runner(config: dict[str, Any], request: TrialRequest, files: TrialFile
     live["model"] = put_training_parts(live["model"])
     live["val_evaluator"] = evaluator_config(request.data, config["model"])
     live.pop("test_dataloader"), live.pop("test_evaluator"), live.pop("test_cfg")
-    live["train_dataloader"] = live["train_dataloader"] | {"worker_init_fn": {"type": register_worker_seed()}}
+    for loader in ("train_dataloader", "val_dataloader"):
+        live[loader] = put_reading(live[loader], request.data.task)
+    live |= shared_annotations(live)
+    live["train_dataloader"] |= {"worker_init_fn": {"type": register_worker_seed()}}
+    put_data_parallel(live, request.processes)
     live["default_hooks"] = {"checkpoint": None, "logger": {"type": "LoggerHook", "interval": 10}}
     live["visualizer"] = {"type": "Visualizer", "vis_backends": None}
     if files.last.is_file():  # by config, since `train` initialises the model after an early `Runner.resume`

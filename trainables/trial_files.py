@@ -4,6 +4,7 @@ config.py       stock MMEngine config            best.pth       weights of the b
 last.pth        what resume needs                history.jsonl  one line an epoch: all scores
 checkpoint/     what Ray is handed: a pointer to last.pth       train.log      output of the training process
 initial_weights.json  what of the model was loaded before the first step (absent with `init: none`)
+parts.json      in how many parts each training batch is taken, for want of memory (absent: whole)
 outcome.json    how the trial ended, as far as the trial itself knows (a scheduler's stop is known to the driver only)
 """
 
@@ -16,6 +17,9 @@ from typing import Literal
 
 __all__ = ["EpochScores", "Outcome", "TrialFiles"]
 
+RESERVED_BYTES = 16384
+MOST_REASON = 2500  # characters, of which JSON may make six bytes each
+
 
 @dataclass(frozen=True, slots=True)
 class EpochScores:
@@ -27,9 +31,11 @@ class EpochScores:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a trial ended: all planned epochs, a deadline, a crash that would come again, or killed from outside."""
+    """How a trial ended: all planned epochs, a deadline, a crash that would come again, killed from outside, for want
+    of memory, or failed by the fault of the machine.
+    """
 
-    kind: Literal["completed", "out-of-time", "crashed", "killed"]
+    kind: Literal["completed", "out-of-time", "crashed", "killed", "out-of-memory", "failed"]
     reason: str = ""
 
 
@@ -71,6 +77,26 @@ class TrialFiles:
     def outcome(self) -> Path:
         return self.directory / "outcome.json"
 
+    def read_parts(self) -> int:
+        """Returns in how many parts each training batch is taken."""
+        path = self.directory / "parts.json"
+        return int(json.loads(path.read_text())["parts"]) if path.is_file() else 1
+
+    def write_parts(self, parts: int) -> None:
+        """Writes in how many parts each training batch is taken from now on."""
+        partial = self.directory / "parts.tmp"
+        partial.write_text(json.dumps({"parts": parts}))
+        partial.replace(self.directory / "parts.json")
+
+    def reserve_outcome(self) -> None:
+        """Takes room on the disk for the outcome, so that it can be written when the disk is full."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        reserve = self.outcome.with_suffix(".tmp")
+        with reserve.open("wb") as stream:
+            stream.write(b" " * RESERVED_BYTES)
+            stream.flush()
+            os.fsync(stream.fileno())
+
     def append_history(self, row: EpochScores) -> None:
         """Adds an epoch; a repeated epoch replaces the earlier line when read."""
         with self.history.open("a") as stream:
@@ -100,10 +126,13 @@ class TrialFiles:
         return self.checkpoint
 
     def write_outcome(self, outcome: Outcome) -> None:
-        """Writes how the trial ended, whole or not at all."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        """Writes how the trial ended, whole or not at all, into the room that was reserved for it."""
         partial = self.outcome.with_suffix(".tmp")
-        partial.write_text(json.dumps({"kind": outcome.kind, "reason": outcome.reason}))
+        if not partial.is_file():
+            self.reserve_outcome()
+        text = json.dumps({"kind": outcome.kind, "reason": outcome.reason[:MOST_REASON]}).encode()
+        with partial.open("r+b") as stream:
+            stream.write(text.ljust(RESERVED_BYTES))
         partial.replace(self.outcome)
 
     def read_outcome(self) -> Outcome | None:

@@ -18,6 +18,7 @@ from segsweep.cli.data import data_app
 from segsweep.cli.demo import demo
 from segsweep.cli.doctor import doctor
 from segsweep.cli.ensemble import ensemble
+from segsweep.cli.predict import predict
 from segsweep.cli.run import check, resume, run
 from segsweep.cli.score import score
 from segsweep.cli.spaces import spaces_app
@@ -56,7 +57,7 @@ def options(
         os.environ["SEGSWEEP_DEBUG"] = "1"
 
 
-for command in (demo, doctor, check, run, resume, best, ensemble, score, ui):
+for command in (demo, doctor, check, run, resume, best, ensemble, predict, score, ui):
     app.command()(command)
 app.add_typer(data_app, name="data")
 app.add_typer(spaces_app, name="spaces")

@@ -27,6 +27,13 @@ from trainables.trial_files import TrialFiles
 __all__ = ["StudySearcher", "SweepObserver", "discard_incomplete", "enqueue_baseline"]
 
 REJECTED_IN_A_ROW = 1000
+# How a trial ended by its own account -> what the study calls it: the sampler learns from what would come again.
+ENDED_BY_ITSELF: dict[str, Outcome] = {
+    "crashed": "crashed",
+    "out-of-memory": "crashed",
+    "killed": "failed",
+    "failed": "failed",
+}
 
 
 class SweepObserver(Protocol):
@@ -143,10 +150,8 @@ class StudySearcher(Searcher):
         record = self._record(number)
         if error:
             return "failed", "its worker failed more often than max_failures allows; see error.txt in the folder tune/"
-        if known is not None and known.kind == "crashed":
-            return "crashed", known.reason
-        if known is not None and known.kind == "killed":
-            return "failed", known.reason
+        if known is not None and known.kind in ENDED_BY_ITSELF:
+            return ENDED_BY_ITSELF[known.kind], known.reason
         if last_epoch >= record.planned_epochs:
             if record.best_epoch is None:
                 return "crashed", f"{self.metric} was NaN at every epoch"

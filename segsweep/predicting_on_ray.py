@@ -1,0 +1,54 @@
+"""Predicting on a Ray cluster: a task a share, each in a child of its node's fork server, as on one machine.
+
+All nodes must see the images, the weights and the folder of the parts under the same paths. Imports ray.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import ray
+from rich.console import Console
+
+from segsweep.ray_session import ray_session
+from trainables.fork_server import Ended, start_child
+from trainables.prediction_job import PredictionJob
+
+__all__ = ["run_tasks"]
+
+POLL_S = 1.0
+
+
+def run_tasks(
+    jobs: Sequence[PredictionJob], address: str, title: str, show: Callable[[int], None], console: Console
+) -> None:
+    """Runs each share as a Ray task to its end; where the cluster has GPUs, each with one.
+
+    Raises:
+        InputError: No cluster answers at `address`.
+        TrialError: A share failed.
+    """
+    from segsweep.predicting import refuse_failure
+
+    with ray_session(address, console):
+        nodes = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        cpus = min(jobs[0].threads, max(node.get("CPU", 0) for node in nodes))
+        gpus = min(1, max(node.get("GPU", 0) for node in nodes))
+        task = ray.remote(predict_on_node).options(num_cpus=cpus, num_gpus=gpus, max_retries=2)
+        running = [task.remote(job, job.parts / f"predict-{job.share}.log") for job in jobs]
+        missing = {file.key for file in jobs[0].files if file.image.file_name in jobs[0].missing}
+        while running:
+            ended, running = ray.wait(running, timeout=POLL_S)
+            show(sum((jobs[0].parts / "images" / f"{key}.json").is_file() for key in missing))
+            for end in ray.get(ended):
+                refuse_failure(end, title)
+
+
+def predict_on_node(job: PredictionJob, log: Path) -> Ended:
+    """The task: runs a share in a child, so that a native crash ends neither the worker nor the node."""
+    child = start_child("trainables.predict:predict_share", job, log)
+    try:
+        while not isinstance(message := child.receive(None), Ended):
+            pass
+        return message
+    finally:
+        child.stop()
