@@ -1,11 +1,40 @@
-"""Which weights a sweep keeps on disk: the best trials' and the running ones'. Configs, logs and scores always stay."""
+"""Which weights a sweep keeps: the best trials' and the running ones'. Configs, logs and scores always stay.
 
-from collections.abc import Callable, Mapping, Sequence
+A sweep with a store keeps the same there; whoever needs weights that are not on this machine fetches them first.
+"""
 
-from segsweep.run_folder import RunFolder
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from segsweep.run_folder import Origin, RunFolder
 from segsweep.search.study import TrialRecord
+from segsweep.sweep_config import SweepConfig
+from trainables.checkpoint_store import CheckpointStore
 
-__all__ = ["CheckpointKeeper"]
+__all__ = ["CheckpointKeeper", "fetch_weights", "store_of"]
+
+
+def store_of(config: SweepConfig, origin: Origin) -> CheckpointStore | None:
+    """Returns the store that the sweep file names, with a folder of the sweep's own; None if it names none."""
+    place = config.storage.checkpoints
+    if place is None:
+        return None
+    root = place if "://" in place else str(Path(origin.folder) / place)
+    return CheckpointStore(f"{root.rstrip('/')}/{config.name}-{origin.id[:8]}")
+
+
+def fetch_weights(folder: RunFolder, numbers: Iterable[int]) -> None:
+    """Fetches the best weights of those trials that have none here, if the sweep has a store.
+
+    Raises:
+        TrialSiteError: The store can't be read.
+    """
+    store = store_of(folder.config(), folder.read_origin())
+    if store is None:
+        return
+    for number in numbers:
+        if not folder.trial(number).best.is_file():
+            store.pull_best(folder.trial(number))
 
 
 class CheckpointKeeper:
@@ -15,10 +44,18 @@ class CheckpointKeeper:
         folder: The sweep's folder.
         keep: How many trials' weights stay.
         ranked: Returns the trials with a score, best first.
+        store: Where there are copies.
     """
 
-    def __init__(self, folder: RunFolder, keep: int, ranked: Callable[[], Sequence[TrialRecord]]) -> None:
-        self.folder, self.keep, self.ranked = folder, keep, ranked
+    def __init__(
+        self,
+        folder: RunFolder,
+        keep: int,
+        ranked: Callable[[], Sequence[TrialRecord]],
+        store: CheckpointStore | None = None,
+    ) -> None:
+        self.folder, self.keep, self.ranked, self.store = folder, keep, ranked, store
+        self.dropped: set[int] = set()
 
     def keeps(self, number: int) -> bool:
         """Tells whether the trial is among the best so far."""
@@ -32,8 +69,13 @@ class CheckpointKeeper:
 
     def trial_ended(self, record: TrialRecord) -> None:
         """See `SweepObserver`; a trial that has ended is never resumed, so its `last.pth` goes."""
-        self.folder.trial(record.number).last.unlink(missing_ok=True)
-        best = {kept.number for kept in self.ranked()[: self.keep]}
+        ended = self.folder.trial(record.number)
+        ended.drop_states()
+        if self.store is not None:
+            self.store.drop(ended, "last")
         for other in self.ranked()[self.keep :]:
-            if other.ended and other.number not in best:
+            if other.ended and other.number not in self.dropped:
                 self.folder.trial(other.number).best.unlink(missing_ok=True)
+                if self.store is not None:
+                    self.store.drop(self.folder.trial(other.number), "best")
+                self.dropped.add(other.number)

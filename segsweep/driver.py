@@ -18,8 +18,8 @@ from typing import Literal
 from rich.console import Console
 
 from search_spaces.trial_config import Scalar
-from segdata.errors import InputError
-from segsweep.checkpoints import CheckpointKeeper
+from segdata.errors import InputError, TrialSiteError
+from segsweep.checkpoints import CheckpointKeeper, store_of
 from segsweep.data_roles import SweepRoles, check_images, read_roles
 from segsweep.initial_weights import check_weights, keep_copies, other_sweeps, try_local_weights
 from segsweep.leaderboard import rank
@@ -173,8 +173,20 @@ def check(sweep: Sweep, folder: RunFolder, console: Console) -> Checked:
     check_configs(sweep.space, data)
     local = other_sweeps(sweep, folder)
     check_weights(sweep, local)
+    check_store(sweep, origin)
     try_local_weights(sweep, data, local)
     return Checked(roles, data, origin, fitted_values(sweep.space, data), local)
+
+
+def check_store(sweep: Sweep, origin: Origin) -> None:
+    """Raises InputError if checkpoints can't be written where the sweep file says."""
+    store = store_of(sweep.config, origin)
+    if store is None:
+        return
+    try:
+        store.try_out()
+    except TrialSiteError as error:
+        raise InputError(str(error)) from error
 
 
 def open_recorder(sweep: Sweep, origin: Origin, tags: Mapping[str, str]) -> SweepRecorder:
@@ -198,7 +210,10 @@ def keeper_of(sweep: Sweep, folder: RunFolder, study: Study | None = None) -> Ch
     """Returns the observer that decides which weights stay on disk."""
     opened = study or folder.study()
     return CheckpointKeeper(
-        folder, sweep.config.storage.keep_checkpoints, lambda: rank(trial_records(opened), sweep.config.mode)
+        folder,
+        sweep.config.storage.keep_checkpoints,
+        lambda: rank(trial_records(opened), sweep.config.mode),
+        store_of(sweep.config, folder.read_origin()),
     )
 
 

@@ -16,6 +16,7 @@ from search_spaces.space import Space
 from search_spaces.trial_config import ModelChoice, Scalar
 from search_spaces.wording import nearest_name
 from segdata.errors import InputError
+from segsweep.checkpoints import fetch_weights
 from segsweep.leaderboard import rank
 from segsweep.preflight import distinct_trials
 from segsweep.run_folder import RunFolder
@@ -170,6 +171,7 @@ def best_of(name: str, sweep: Sweep) -> Path:
             cure="Name another one.",
         )
     ranked = rank(trial_records(other.study()), config.mode)
+    fetch_weights(other, (record.number for record in ranked[:1]))
     path = next((other.trial(record.number).best for record in ranked[:1]), None)
     if path is None or not path.is_file():
         raise InputError.of(

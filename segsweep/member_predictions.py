@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from search_spaces.trial_config import TrialConfig
 from segdata.errors import InputError, TrialError
+from segsweep.checkpoints import fetch_weights
 from segsweep.data_roles import SweepRoles
 from segsweep.run_folder import RunFolder
 from segsweep.search import TrialRecord
@@ -87,6 +88,7 @@ def choose_members(ranked: Sequence[TrialRecord], top: int, folder: RunFolder) -
     Raises:
         InputError: There are fewer than `top`.
     """
+    fetch_weights(folder, (record.number for record in ranked[:top]))
     kept = [record for record in ranked if folder.trial(record.number).best.is_file()]
     if len(kept) < top:
         raise InputError.of(

@@ -188,10 +188,11 @@ class PresetConfig(_Section):
 
 
 class StorageConfig(_Section):
-    """Where trials are kept, and how many checkpoints of each."""
+    """Where trials are kept, how many trials' weights, and a second place for checkpoints (a folder or fsspec URL)."""
 
     path: str = "runs"
     keep_checkpoints: Annotated[Whole, Field(ge=1)] = 5
+    checkpoints: str | None = None
 
 
 class TrackingConfig(_Section):

@@ -14,6 +14,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import TrialScheduler
 
 from segdata.errors import SegsweepError
+from segsweep.checkpoints import store_of
 from segsweep.preflight import longest_plan
 from segsweep.resources import TrialResources
 from segsweep.run_folder import RunFolder
@@ -87,6 +88,7 @@ def trial_context(
         deadline_unix_s=deadline_unix_s,
         processes=resources.processes,
         stall_s=60 * config.stall_minutes,
+        store=store_of(config, RunFolder(sweep.path).read_origin()),
     )
 
 

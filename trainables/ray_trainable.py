@@ -14,6 +14,8 @@ from typing import Any, Literal
 from ray import tune
 
 from search_spaces.trial_config import TrialConfig
+from segdata.errors import TrialSiteError
+from trainables.checkpoint_store import CheckpointStore
 from trainables.crew import Crew, start_crew
 from trainables.description import DataDescription
 from trainables.fork_server import Ended, start_server
@@ -49,6 +51,8 @@ class TrialContext:
     deadline_unix_s: float | None = None
     processes: int = 1  # of a trial, one for each of its GPUs
     stall_s: float = 1800.0  # without a batch; then the training process counts as stuck
+    store: CheckpointStore | None = None  # where checkpoints are copied to
+    kept_states: int = 0  # epochs whose state stays, for a scheduler that lets trials go on from others
 
 
 def trial_files(trials: Path, number: int) -> TrialFiles:
@@ -66,8 +70,36 @@ def train_trial(config: Mapping[str, Any], context: TrialContext) -> None:
     files = trial_files(context.trials, config["number"])
     files.directory.mkdir(parents=True, exist_ok=True)
     files.outcome.unlink(missing_ok=True)
-    report_known_epochs(files)
-    files.write_outcome(run_to_outcome(config, context, files, first_deadline(context)))
+    try:
+        take_up(files, context)
+    except TrialSiteError as error:
+        files.write_outcome(Outcome("failed", str(error)))
+    else:
+        files.write_outcome(run_to_outcome(config, context, files, first_deadline(context)))
+
+
+def take_up(files: TrialFiles, context: TrialContext) -> None:
+    """Fetches what the trial goes on from, and reports its last epoch again if Tune has not heard of that: the driver
+    may have died before. It ignores what it knows.
+
+    A trial that was paused, or whose Ray worker died, goes on from its own `last.pth`; a scheduler that lets it go on
+    from another trial (population-based training) hands that one's checkpoint, whose state then takes its place.
+
+    Raises:
+        TrialSiteError: The state can't be had here.
+    """
+    if context.store is not None:
+        context.store.pull(files)
+    heard, handed = 0, tune.get_checkpoint()
+    if handed is not None:
+        with handed.as_directory() as folder:
+            state, heard = TrialFiles.read_pointer(Path(folder))
+        if not state.is_relative_to(files.directory):
+            files.take_over(state)
+            return
+    for row in files.read_history()[-1:]:
+        if files.last.is_file() and row.epoch > heard:
+            report(files, row, context)
 
 
 def run_to_outcome(
@@ -94,13 +126,6 @@ def most_parts(config: Mapping[str, Any]) -> int:
     """Returns the most parts in which a batch is taken: a part has an image at least."""
     batch_size = TrialConfig.from_dict(config["trial"]).optimization.batch_size
     return min(MOST_PARTS, batch_size or MOST_PARTS)
-
-
-def report_known_epochs(files: TrialFiles) -> None:
-    """Reports the last epoch again: the driver may have died before it heard of it. It ignores what it knows."""
-    if files.last.is_file():
-        for row in files.read_history()[-1:]:
-            report(files, row)
 
 
 def first_deadline(context: TrialContext) -> float | None:
@@ -148,7 +173,7 @@ def run_processes(
     kills = kernel_kills()
     crew = start_crew(TRAIN, requests, files.log)
     try:
-        outcome = follow(crew, files, deadline_s, context.stall_s)
+        outcome = follow(crew, files, context, deadline_s)
     finally:
         crew.stop()
     if outcome.kind == "killed" and kernel_kills() > kills:
@@ -156,13 +181,13 @@ def run_processes(
     return outcome
 
 
-def follow(crew: Crew, files: TrialFiles, deadline_s: float | None, stall_s: float) -> Outcome:
+def follow(crew: Crew, files: TrialFiles, context: TrialContext, deadline_s: float | None) -> Outcome:
     """Passes reports on until the crew ends, its time is up, or it makes no progress."""
     while True:
         left_s = None if deadline_s is None else deadline_s - time.time()
         if left_s is not None and left_s <= 0:
             return Outcome("out-of-time", "the time for this trial was up")
-        patience_s = stall_s if crew.place else max(stall_s, START_S)
+        patience_s = context.stall_s if crew.place else max(context.stall_s, START_S)
         if time.monotonic() - crew.heard_s > patience_s:
             crew.write_stacks()
             place = crew.place or "before the first batch"
@@ -172,12 +197,14 @@ def follow(crew: Crew, files: TrialFiles, deadline_s: float | None, stall_s: flo
             return Outcome("completed" if message.kind == "done" else message.kind, message.reason)
         if message is not None:
             values = dict(message[1])
-            report(files, EpochScores(values.pop("epoch"), values))
+            if context.store is not None:
+                context.store.push(files, values["epoch"])
+            report(files, EpochScores(values.pop("epoch"), values), context)
             crew.answer("go on")
             crew.heard()  # Tune may have thought about it for long
 
 
-def report(files: TrialFiles, row: EpochScores) -> None:
+def report(files: TrialFiles, row: EpochScores, context: TrialContext) -> None:
     """Hands one epoch to Tune with a checkpoint; raises SystemExit when Tune decides to stop the trial."""
-    checkpoint = tune.Checkpoint.from_directory(str(files.write_pointer(row.epoch)))
+    checkpoint = tune.Checkpoint.from_directory(str(files.write_pointer(row.epoch, context.kept_states)))
     tune.report({"epoch": row.epoch, **row.scores}, checkpoint=checkpoint)

@@ -1,19 +1,24 @@
-"""The files of one trial's directory, and how each is read and written. Imports the standard library only.
+"""The files of one trial's directory, and how each is read and written. Imports the standard library and
+segdata's errors only.
 
 config.py       stock MMEngine config            best.pth       weights of the best epoch
 last.pth        what resume needs                history.jsonl  one line an epoch: all scores
 checkpoint/     what Ray is handed: a pointer to last.pth       train.log      output of the training process
 initial_weights.json  what of the model was loaded before the first step (absent with `init: none`)
+states/         last.pth of the newest epochs, for other trials to go on from (only where a scheduler does that)
 parts.json      in how many parts each training batch is taken, for want of memory (absent: whole)
 outcome.json    how the trial ended, as far as the trial itself knows (a scheduler's stop is known to the driver only)
 """
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from segdata.errors import TrialSiteError
 
 __all__ = ["EpochScores", "Outcome", "TrialFiles"]
 
@@ -117,13 +122,59 @@ class TrialFiles:
             rows[values["epoch"]] = EpochScores(values["epoch"], values["scores"])
         return tuple(rows[epoch] for epoch in sorted(rows))
 
-    def write_pointer(self, epoch: int) -> Path:
-        """Writes the directory that Ray is handed as checkpoint: which file, of which epoch."""
+    def write_pointer(self, epoch: int, kept_states: int = 0) -> Path:
+        """Writes the directory that Ray is handed as checkpoint: which file, of which epoch.
+
+        Args:
+            epoch: The last one.
+            kept_states: For how many epochs that file stays what it is; 0 = until the next epoch.
+        """
+        file = self.keep_state(epoch, kept_states) if kept_states else self.last
         self.checkpoint.mkdir(exist_ok=True)
         pointer = self.checkpoint / "checkpoint.json"
-        pointer.with_suffix(".tmp").write_text(json.dumps({"file": str(self.last), "epoch": epoch}))
+        pointer.with_suffix(".tmp").write_text(json.dumps({"file": str(file), "epoch": epoch}))
         pointer.with_suffix(".tmp").replace(pointer)
         return self.checkpoint
+
+    def keep_state(self, epoch: int, kept: int) -> Path:
+        """Gives `last.pth` a second name, which the next epochs leave alone; the newest `kept` stay."""
+        states = self.directory / "states"
+        states.mkdir(exist_ok=True)
+        state = states / f"{epoch:04d}.pth"
+        state.unlink(missing_ok=True)
+        try:
+            os.link(self.last, state)
+        except OSError:  # not every file system has links
+            shutil.copyfile(self.last, state)
+        for old in sorted(states.iterdir(), key=lambda path: int(path.stem))[:-kept]:
+            old.unlink()
+        return state
+
+    def drop_states(self) -> None:
+        """Removes what only a running trial needs."""
+        self.last.unlink(missing_ok=True)
+        shutil.rmtree(self.directory / "states", ignore_errors=True)
+
+    @staticmethod
+    def read_pointer(folder: Path) -> tuple[Path, int]:
+        """Reads such a directory: the file, which may be another trial's, and its epoch."""
+        values = json.loads((folder / "checkpoint.json").read_text())
+        return Path(values["file"]), int(values["epoch"])
+
+    def take_over(self, state: Path) -> None:
+        """Puts another trial's state in the place of `last.pth`, whole or not at all.
+
+        Raises:
+            TrialSiteError: It is not there.
+        """
+        partial = self.last.with_suffix(".tmp")
+        try:
+            shutil.copyfile(state, partial)
+        except FileNotFoundError as error:
+            raise TrialSiteError(
+                f"{state}: expected the state of the trial to go on from, but got none here"
+            ) from error
+        partial.replace(self.last)
 
     def write_outcome(self, outcome: Outcome) -> None:
         """Writes how the trial ended, whole or not at all, into the room that was reserved for it."""

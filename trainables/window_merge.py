@@ -7,6 +7,7 @@ Imports numpy and segdata. All in pixels of the image.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,9 @@ from segdata.rle import Mask, Rle, rle_bbox, rle_decode, rle_from_counts
 from trainables.windows import Window
 
 __all__ = ["Piece", "merge", "pieces_of", "rle_of_crop"]
+
+Floats = npt.NDArray[np.float64]
+Longs = npt.NDArray[np.int64]
 
 SAME = 0.5  # least IoU of two pieces in what both windows see; for a cut piece: intersection over the smaller one
 CUT_PX = 2  # a mask that ends this close to a border inside the image counts as cut by it
@@ -48,6 +52,13 @@ class Piece:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "area", int(self.mask.sum()))
+
+    def area_in(self, part: Window) -> int:
+        """Counts its pixels in a rectangle of the image."""
+        if part.x0 <= self.x0 and self.x1 <= part.x1 and part.y0 <= self.y0 and self.y1 <= part.y1:
+            return self.area
+        x0, y0 = max(part.x0 - self.x0, 0), max(part.y0 - self.y0, 0)
+        return int(np.count_nonzero(self.mask[y0 : max(part.y1 - self.y0, 0), x0 : max(part.x1 - self.x0, 0)]))
 
     @property
     def x1(self) -> int:
@@ -118,7 +129,9 @@ def merge(pieces: Sequence[Piece], windows: Sequence[Window], width: int, height
     groups = join(pieces, links)
     dropped = set(left_over(pieces, links, groups))
     kept = {id(group): group for index, group in enumerate(groups) if index not in dropped}
-    objects = [whole_of([pieces[index] for index in sorted(group)]) for group in kept.values()]
+    borders = inner_borders(windows, width, height)
+    shown = [(whole_of(members), members) for members in ([pieces[i] for i in sorted(g)] for g in kept.values())]
+    objects = [found for found, members in shown if confirmed(found, {piece.window for piece in members}, borders)]
     objects.sort(key=lambda piece: (-piece.confidence, piece.y0, piece.x0, piece.class_index))
     return ImageInstances.of(
         [piece.box_xyxy for piece in objects],
@@ -133,17 +146,49 @@ def links_between(pieces: Sequence[Piece], windows: Sequence[Window]) -> Iterato
     by_window: dict[int, list[int]] = {}
     for index, piece in enumerate(pieces):
         by_window.setdefault(piece.window, []).append(index)
+    boxes = np.array([(piece.x0, piece.y0, piece.x1, piece.y1) for piece in pieces], dtype=np.int64).reshape(-1, 4)
+    classes = np.array([piece.class_index for piece in pieces])
     for first, second in neighbours(sorted(by_window), windows):
         part = overlap_of(windows[first], windows[second])
-        others = [(index, pieces[index]) for index in by_window[second] if touches(pieces[index], part)]
-        for index in by_window[first]:
-            if touches(pieces[index], part):
-                yield from (
-                    link
-                    for other, candidate in others
-                    if candidate.class_index == pieces[index].class_index
-                    and (link := compare(pieces, index, other, part)) is not None
-                )
+        one, other = (reaching(by_window[number], pieces, boxes, part) for number in (first, second))
+        for row, column in likely(boxes, classes, one, other, part):
+            link = compare(pieces, one[row], other[column], part)
+            if link is not None:
+                yield link
+
+
+@dataclass(frozen=True, slots=True)
+class Reaching:
+    """The pieces of a window that reach into a rectangle, and how many of their pixels lie in it."""
+
+    indices: Longs
+    areas: Longs
+
+    def __getitem__(self, place: int) -> tuple[int, int]:
+        return int(self.indices[place]), int(self.areas[place])
+
+
+def reaching(indices: Sequence[int], pieces: Sequence[Piece], boxes: Longs, part: Window) -> Reaching:
+    """Returns those of the pieces with a pixel in a rectangle."""
+    of = np.array(indices)
+    x0, y0, x1, y1 = boxes[of].T
+    near = of[(x0 < part.x1) & (part.x0 < x1) & (y0 < part.y1) & (part.y0 < y1)]
+    areas = np.array([pieces[index].area_in(part) for index in near], dtype=np.int64)
+    return Reaching(near[areas > 0], areas[areas > 0])
+
+
+def likely(
+    boxes: Longs, classes: npt.NDArray[Any], one: Reaching, other: Reaching, part: Window
+) -> Iterator[tuple[int, int]]:
+    """Yields the pairs of one class whose boxes share enough of `part` for their masks to agree: most pairs do not."""
+    low = np.maximum(boxes[one.indices, None, :2], boxes[None, other.indices, :2])
+    high = np.minimum(boxes[one.indices, None, 2:], boxes[None, other.indices, 2:])
+    sides = np.minimum(high, (part.x1, part.y1)) - np.maximum(low, (part.x0, part.y0))
+    most = np.where((sides > 0).all(axis=2), sides.prod(axis=2), 0)
+    enough = most >= SAME * np.minimum(one.areas[:, None], other.areas[None])
+    alike = classes[one.indices][:, None] == classes[other.indices][None]
+    for row, column in np.argwhere(enough & alike & (most > 0)):
+        yield int(row), int(column)
 
 
 def neighbours(numbers: Sequence[int], windows: Sequence[Window]) -> Iterator[tuple[int, int]]:
@@ -162,34 +207,24 @@ def overlap_of(first: Window, second: Window) -> Window:
     return Window(x0, y0, max(x0, min(first.x1, second.x1)), max(y0, min(first.y1, second.y1)))
 
 
-def touches(piece: Piece, part: Window) -> bool:
-    """Tells whether the piece's bounding box reaches into a rectangle."""
-    return piece.x0 < part.x1 and part.x0 < piece.x1 and piece.y0 < part.y1 and part.y0 < piece.y1
-
-
-def compare(pieces: Sequence[Piece], first: int, second: int, part: Window) -> Link | None:
-    """Compares two pieces in what both windows see of the image."""
-    one, other = pieces[first], pieces[second]
-    x0, y0 = max(one.x0, other.x0), max(one.y0, other.y0)
-    if x0 >= min(one.x1, other.x1) or y0 >= min(one.y1, other.y1):
-        return None
-    mask, other_mask = one.seen_in(part_around(one, other, part)), other.seen_in(part_around(one, other, part))
-    shared, areas = int((mask & other_mask).sum()), (int(mask.sum()), int(other_mask.sum()))
-    if not shared:
-        return None
-    iou = shared / (sum(areas) - shared)
-    score = shared / min(areas) if one.cut or other.cut else iou
+def compare(pieces: Sequence[Piece], one: tuple[int, int], other: tuple[int, int], part: Window) -> Link | None:
+    """Compares two pieces, each given by its place and its pixels in `part`, in what both windows see."""
+    (first, area), (second, other_area) = one, other
+    shared = shared_px(pieces[first], pieces[second], part)
+    iou = shared / (area + other_area - shared)
+    cut = pieces[first].cut or pieces[second].cut
+    score = shared / min(area, other_area) if cut else iou
     return Link(iou, score, first, second) if score >= SAME else None
 
 
-def part_around(one: Piece, other: Piece, part: Window) -> Window:
-    """Returns the rectangle around both pieces within `part`."""
-    return Window(
-        max(part.x0, min(one.x0, other.x0)),
-        max(part.y0, min(one.y0, other.y0)),
-        min(part.x1, max(one.x1, other.x1)),
-        min(part.y1, max(one.y1, other.y1)),
+def shared_px(one: Piece, other: Piece, part: Window) -> int:
+    """Counts the pixels in `part` that two pieces have in common; their boxes meet there."""
+    x0, y0 = max(part.x0, one.x0, other.x0), max(part.y0, one.y0, other.y0)
+    x1, y1 = min(part.x1, one.x1, other.x1), min(part.y1, one.y1, other.y1)
+    seen, other_seen = (
+        piece.mask[y0 - piece.y0 : y1 - piece.y0, x0 - piece.x0 : x1 - piece.x0] for piece in (one, other)
     )
+    return int(np.count_nonzero(seen & other_seen))
 
 
 def join(pieces: Sequence[Piece], links: Sequence[Link]) -> list[set[int]]:
@@ -236,6 +271,27 @@ def whole_of(group: Sequence[Piece]) -> Piece:
     mask = np.logical_or.reduce([piece.seen_in(frame) for piece in group])
     box = (float(frame.x0), float(frame.y0), float(frame.x1), float(frame.y1))
     return Piece(best.window, mask, frame.x0, frame.y0, True, box, best.confidence, best.class_index)
+
+
+def inner_borders(windows: Sequence[Window], width: int, height: int) -> Floats:
+    """Returns each window's x0, y0, x1, y1, negative or positive infinity where that is the image's own border."""
+    boxes = np.array([(w.x0, w.y0, w.x1, w.y1) for w in windows], dtype=np.float64)
+    outer = boxes == (0, 0, width, height)
+    return np.where(outer, np.array([-np.inf, -np.inf, np.inf, np.inf]), boxes)
+
+
+def confirmed(found: Piece, seen_by: set[int], borders: Floats) -> bool:
+    """Tells whether, of all windows that hold an object whole, one that sees it deepest inside shows it.
+
+    Otherwise what a window wrongly sees in an overlap would add to what its neighbours do, and large parts of the image
+    are seen by several: a network's second thoughts about an object would be counted once a window.
+    """
+    depth = np.minimum(
+        np.minimum(found.x0 - borders[:, 0], found.y0 - borders[:, 1]),
+        np.minimum(borders[:, 2] - found.x1, borders[:, 3] - found.y1),
+    )
+    deepest = float(depth.max())
+    return deepest < CUT_PX or any(depth[number] == deepest for number in seen_by)
 
 
 def rle_of_crop(mask: npt.NDArray[np.bool_], x0: int, y0: int, width: int, height: int) -> Rle:

@@ -110,12 +110,16 @@ def test_a_corrupt_image_is_named_the_others_are_predicted_and_it_is_made_up_for
     assert (mended["images"], mended["predicted_now"], mended["failed"]) == (IMAGES, 1, {})
 
 
-def test_a_cluster_predicts_the_same(swept: Any) -> None:
+def test_a_cluster_predicts_the_same(swept: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
     from segsweep.ray_session import SETTINGS
 
-    os.environ.update(SETTINGS)
+    token = {"RAY_AUTH_MODE": "token"}  # a head that Ray starts asks for one, and a named address must say so as well
+    for name, value in {**SETTINGS, **token}.items():
+        monkeypatch.setenv(name, value)
+    for name, value in token.items():
+        monkeypatch.setitem(swept.environment, name, value)
     context = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         command = ("predict", "tiny", "--images", "data/images", "--processes", "2", "--out")

@@ -49,8 +49,8 @@ def test_every_registered_part_asks_for_its_import() -> None:
     training = {"AdamP"}  # timm's, under a name that MMEngine does not know
     for name in (*registries, "PARAM_SCHEDULERS", "TRANSFORMS"):
         training |= ours_in(getattr(mmengine.registry, name))
-    assert set(TRAINING_PARTS) == training
     # Stand-ins while a trial trains; no exported config names them.
+    assert set(TRAINING_PARTS) == training - {"ReadImage", "ReadLabelMap"}
     assert all(name.startswith("Objectless") for name in ours_in(DETECTION_MODELS))
 
 

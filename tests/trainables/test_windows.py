@@ -174,7 +174,7 @@ def test_of_whole_twins_the_more_confident_wins() -> None:
 
 
 def test_classes_stay_apart() -> None:
-    twins = [piece(0, (60, 10, 80, 20), False, 0.6, 0), piece(1, (60, 10, 80, 20), False, 0.7, 1)]
+    twins = [piece(0, (65, 10, 85, 20), False, 0.6, 0), piece(1, (65, 10, 85, 20), False, 0.7, 1)]
     assert merge(twins, WINDOWS, 150, 100).classes.tolist() == [1, 0]
 
 
