@@ -13,13 +13,14 @@ export STREAMLIT_BROWSER_GATHER_USAGE_STATS := false
 export DO_NOT_TRACK := true
 export PYTHONSAFEPATH := 1
 
-.PHONY: help setup demo test acceptance check lint format docs bench lock clean
+.PHONY: help setup demo test root acceptance check lint format docs bench lock clean
 .NOTPARALLEL:
 
 help:
 	@echo "make setup       .venv with all that is needed: 6 to 15 min the first time, seconds afterwards"
 	@echo "make demo        a sweep and an ensemble on synthetic images, both tasks, at most 8 min, into $(OUT)/"
 	@echo "make test        all tests but the minutes-long ones"
+	@echo "make root        the tests that only root can run: small disks, namespaces"
 	@echo "make check       format, lint, types, fast tests: before each commit"
 	@echo "make acceptance  the minutes-long tests on real images"
 	@echo "make bench       every benchmark; writes docs/benchmarks.json and docs/benchmarks.md"
@@ -35,10 +36,13 @@ setup:
 demo: setup
 	.venv/bin/segsweep demo --out "$(OUT)"
 
-test acceptance check bench: export OMP_NUM_THREADS := 1
+test root acceptance check bench: export OMP_NUM_THREADS := 1
 
 test: setup
 	$(PYTEST) -m "not acceptance and not root" $(ARGS)
+
+root: setup
+	$(PYTEST) -m root $(ARGS)
 
 acceptance: setup
 	$(PYTEST) -m acceptance $(ARGS)

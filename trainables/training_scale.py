@@ -13,7 +13,7 @@ from mmengine.config import Config
 from segdata.coco import read_coco
 from segdata.images import image_size
 
-__all__ = ["training_scale", "without_resize"]
+__all__ = ["training_frame", "training_scale", "without_resize"]
 
 Steps = Sequence[dict[str, Any]]
 
@@ -25,16 +25,22 @@ def training_scale(config: Config, steps: Steps) -> tuple[float, float] | None:
         config: Of the model: its training data set's own files are read.
         steps: Of the test pipeline: its resize names the frame into which images are scaled.
     """
-    resize = next((step for step in steps if is_resize(step)), None)
-    sizes = training_sizes(config)
-    frame: Sequence[int] = (resize or {}).get("scale") or ()
-    if resize is None or not sizes or len(frame) != 2:
+    resize = next((step for step in steps if is_resize(step)), {})
+    sizes, frame = training_sizes(config), training_frame(steps)
+    if frame is None or not sizes:
         return None
     width, height = median(size[0] for size in sizes), median(size[1] for size in sizes)
     if not resize.get("keep_ratio"):
         return frame[0] / width, frame[1] / height
     factor = min(max(frame) / max(width, height), min(frame) / min(width, height))  # as MMCV fits an image in a frame
     return factor, factor
+
+
+def training_frame(steps: Steps) -> tuple[int, int] | None:
+    """Returns width and height of the frame into which the test pipeline scales images; None if it names none."""
+    resize = next((step for step in steps if is_resize(step)), {})
+    frame: Sequence[int] = resize.get("scale") or ()
+    return (frame[0], frame[1]) if len(frame) == 2 else None
 
 
 def training_sizes(config: Config) -> list[tuple[int, int]]:

@@ -4,16 +4,21 @@ A window is cut from the image, scaled like a training image and run through the
 trainables' predictor and numpy.
 """
 
+import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from mmengine.model import BaseModel
 
 from segdata.predictions import ImageInstances
+from trainables.fitting import raise_limits
+from trainables.outputs import WITH_QUERIES, limits_of
 from trainables.prediction_job import WindowChoice
 from trainables.prediction_model import Predictor
-from trainables.training_scale import training_scale, without_resize
+from trainables.training_scale import training_frame, training_scale, without_resize
 from trainables.window_merge import Piece, merge, pieces_of
 from trainables.windows import Window, blend, grid
 
@@ -66,9 +71,23 @@ class WindowPredictor:
         height, width = pixels.shape[:2]
         windows = self.grid(width, height)
         pieces: list[Piece] = []
-        for number, (window, seen) in enumerate(self.views(pixels, windows)):
-            pieces += pieces_of(number, window, read(seen), width, height)
+        with raised(self.predictor.model, self.detections(windows[0], width, height)):
+            for number, (window, seen) in enumerate(self.views(pixels, windows)):
+                pieces += pieces_of(number, window, read(seen), width, height)
         return merge(pieces, windows, width, height)
+
+    def detections(self, window: Window, width: int, height: int) -> int | None:
+        """Returns how many objects a window may show, if it is larger than the frame that the limits were made for.
+
+        That limit grows with the area, so that a window is no sparser than a training image. None = it stays.
+        """
+        frame, model = training_frame(self.predictor.steps), self.predictor.config.model
+        limit = limits_of(model).detections
+        if frame is None or limit is None or model["type"] in WITH_QUERIES:  # queries are trained, and so many
+            return None
+        across, down = self.scale(width, height)
+        times = window.width * across * window.height * down / (frame[0] * frame[1])
+        return math.ceil(limit * times) if times > 1 else None
 
     def bands(
         self, pixels: Pixels, read: Callable[[dict[str, Any]], npt.NDArray[np.float32]]
@@ -92,3 +111,20 @@ class WindowPredictor:
                 view = np.ascontiguousarray(pixels[window.y0 : window.y1, window.x0 : window.x1])
                 inputs.append(self.predictor.prepare(view, steps, "window", 0))
             yield from zip(chunk, self.predictor.predict(inputs), strict=True)
+
+
+@contextmanager
+def raised(model: BaseModel, detections: int | None) -> Iterator[None]:
+    """Lets a built detector find so many objects, and as many candidates as they need, inside the block."""
+    modules = dict(model.named_modules()).items() if detections is not None else ()
+    tested = [(name, module.test_cfg) for name, module in modules if getattr(module, "test_cfg", None)]
+    changed = [part for _, limits in tested for part in (limits, limits.get("rcnn"), limits.get("rpn")) if part]
+    before = [dict(part) for part in changed]
+    for name, limits in tested:
+        assert detections is not None
+        raise_limits({"test_cfg": {"rpn": limits} if name.endswith("rpn_head") else limits}, detections)
+    try:
+        yield
+    finally:
+        for part, values in zip(changed, before, strict=True):
+            part.update(values)
