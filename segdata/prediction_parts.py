@@ -166,6 +166,11 @@ class PredictionParts:
         """Removes the parts, once the set is there."""
         shutil.rmtree(self.folder)
 
+    def remove_if_empty(self) -> None:
+        """Removes the parts if no image is predicted."""
+        if not any((self.folder / "images").glob("*.json")):
+            self.remove()
+
     def _move(self, file: ImageFile, writer: PredictionWriter) -> None:
         if writer.codec == "prob8":
             writer.add_packed_file(file.image, self._packed(file))

@@ -5,6 +5,7 @@ Imports ensembling and predicting.
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from ensembling.fusion import fuse
+from segdata.errors import SegsweepError
 from segdata.prediction_parts import RECORD_FILE, put_in_place, refuse_other_settings, settings_of
 from segdata.predictions import PredictionSet
 from segsweep.predicting import How, Predicted, network_settings, predict_images
@@ -39,9 +41,14 @@ def predict_source(source: Source, images: ImagesSource, out: Path, how: How, co
             return Predicted(out, len(images.files), 0, images.unreadable)
     folder = out.with_name(f"{out.name}.members")
     done: list[Predicted] = []
-    for number, network in enumerate(source.networks):
-        member = folder / f"{number:02d}-{network.trial}"
-        done.append(predict_images(network, images, member, how, console, f"trial {network.trial} predicts"))
+    try:
+        for number, network in enumerate(source.networks):
+            member = folder / f"{number:02d}-{network.trial}"
+            done.append(predict_images(network, images, member, how, console, f"trial {network.trial} predicts"))
+    except SegsweepError:
+        with suppress(OSError):  # it holds what is predicted, or was never made
+            folder.rmdir()
+        raise
     failed = {name: reason for predicted in done for name, reason in predicted.failed.items()}
     fuse_members(source, [predicted.out for predicted in done], out, settings, console)
     shutil.rmtree(folder)

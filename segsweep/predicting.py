@@ -25,7 +25,7 @@ from trainables.prediction_job import PredictionJob, WindowChoice
 
 __all__ = ["How", "Predicted", "network_settings", "predict_images"]
 
-PREDICT = "trainables.predict:predict_share"
+PREDICT = "trainables.predict:predict_as_asked"
 LARGEST_OVERLAP = 0.9
 SMALLEST_WINDOW_PX = 32
 
@@ -111,7 +111,11 @@ def predict_images(
         missing = [file.image.file_name for file in images.files if not parts.has(file)]
         if missing:
             job = job_of(network, images, how, parts, frozenset(missing))
-            run_shares(shares_of(job, how, len(missing)), how, f"{title} {out.name}", console)
+            try:
+                run_shares(shares_of(job, how, len(missing)), how, f"{title} {out.name}", console)
+            except InputError:
+                parts.remove_if_empty()
+                raise
         failed = images.unreadable | parts.failures(images.files)
         if len(failed) >= len(images.files) + len(images.unreadable):
             parts.remove()
@@ -205,10 +209,11 @@ def run_shares(jobs: Sequence[PredictionJob], how: How, title: str, console: Con
     """Runs the shares of a job to their end and shows how far they are.
 
     Raises:
+        InputError: Config or checkpoint are no such files, or no cluster answers.
         TrialError: One failed; the others are ended. What they predicted is kept.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task(title, total=len(jobs[0].missing))
 
         def show(done: int) -> None:
@@ -242,12 +247,15 @@ def receive(child: Child, title: str, done: dict[int, int], number: int) -> bool
     """Takes a child's next message, if there is one; tells whether it has ended.
 
     Raises:
+        InputError: Config or checkpoint are no such files.
         TrialError: It failed.
     """
     message = child.receive(0)
     if isinstance(message, Ended):
         refuse_failure(message, title)
         return True
+    if message is not None and message[0] == "refused":
+        raise InputError(message[1]["reason"])
     if message is not None:
         done[number] = message[1]["done"]
     return False

@@ -9,6 +9,7 @@ from pathlib import Path
 import ray
 from rich.console import Console
 
+from segdata.errors import InputError
 from segsweep.ray_session import ray_session
 from trainables.fork_server import Ended, start_child
 from trainables.prediction_job import PredictionJob
@@ -24,31 +25,34 @@ def run_tasks(
     """Runs each share as a Ray task to its end; where the cluster has GPUs, each with one.
 
     Raises:
-        InputError: No cluster answers at `address`.
+        InputError: No cluster answers at `address`, or config and checkpoint are no such files.
         TrialError: A share failed.
     """
-    from segsweep.predicting import refuse_failure
+    from segsweep.predicting import PREDICT, refuse_failure
 
     with ray_session(address, console):
         nodes = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         cpus = min(jobs[0].threads, max(node.get("CPU", 0) for node in nodes))
         gpus = min(1, max(node.get("GPU", 0) for node in nodes))
         task = ray.remote(predict_on_node).options(num_cpus=cpus, num_gpus=gpus, max_retries=2)
-        running = [task.remote(job, job.parts / f"predict-{job.share}.log") for job in jobs]
+        running = [task.remote(PREDICT, job, job.parts / f"predict-{job.share}.log") for job in jobs]
         missing = {file.key for file in jobs[0].files if file.image.file_name in jobs[0].missing}
         while running:
             ended, running = ray.wait(running, timeout=POLL_S)
             show(sum((jobs[0].parts / "images" / f"{key}.json").is_file() for key in missing))
             for end in ray.get(ended):
+                if isinstance(end, InputError):
+                    raise end
                 refuse_failure(end, title)
 
 
-def predict_on_node(job: PredictionJob, log: Path) -> Ended:
+def predict_on_node(function: str, job: PredictionJob, log: Path) -> Ended | InputError:
     """The task: runs a share in a child, so that a native crash ends neither the worker nor the node."""
-    child = start_child("trainables.predict:predict_share", job, log)
+    child = start_child(function, job, log)
     try:
         while not isinstance(message := child.receive(None), Ended):
-            pass
+            if message is not None and message[0] == "refused":
+                return InputError(message[1]["reason"])
         return message
     finally:
         child.stop()

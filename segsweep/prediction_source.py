@@ -14,6 +14,7 @@ from segdata.images import IMAGE_SUFFIXES, list_images
 from segdata.instances import InstanceDataset
 from segdata.prediction_parts import ImageFile
 from segdata.predictions import PredictedImage
+from segsweep.checkpoints import fetch_weights
 from segsweep.data_roles import read_roles
 from segsweep.leaderboard import rank
 from segsweep.run_folder import RunFolder, find_run
@@ -112,6 +113,8 @@ def sweep_source(run: RunFolder, wanted: int | None) -> Source:
         InputError: There is no such trial, or no weights; the message says which trials have some.
     """
     records = trial_records(run.study())
+    ranked = [record.number for record in rank(records, run.config().mode)]
+    fetch_weights(run, ranked[:1] if wanted is None else [wanted])
     with_weights = [record.number for record in records if run.trial(record.number).best.is_file()]
     have = f"trials with weights: {', '.join(map(str, with_weights)) or 'none'}"
     if wanted is not None and wanted not in [record.number for record in records]:
@@ -121,7 +124,6 @@ def sweep_source(run: RunFolder, wanted: int | None) -> Source:
             cure="Choose one by --trial; `segsweep best` lists them.",
         )
     if wanted is None:
-        ranked = [record.number for record in rank(records, run.config().mode)]
         wanted = next((number for number in ranked if number in with_weights), None)
     if wanted is None or wanted not in with_weights:
         which = "a trial" if wanted is None else f"trial {wanted}"
@@ -140,6 +142,9 @@ def network_of(directory: Path) -> Network:
         InputError: Its weights are gone; the message says which of its sweep's trials have some.
     """
     files, run = TrialFiles(directory), run_of(directory)
+    record = None if run is None else record_of(run, directory)
+    if run is not None and record is not None:
+        fetch_weights(run, [record.number])
     if not files.best.is_file():
         others = sorted(path.parent.name for path in directory.absolute().parent.glob("*/best.pth"))
         raise InputError.of(
@@ -149,7 +154,6 @@ def network_of(directory: Path) -> Network:
         )
     if run is None:
         return Network(files.config, files.best, directory.absolute().name)
-    record = record_of(run, directory)
     return Network(
         files.config,
         files.best,

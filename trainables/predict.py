@@ -15,7 +15,7 @@ import torch
 from mmengine.registry import DefaultScope
 
 from segdata.coco import read_coco
-from segdata.errors import DatasetError, TrialError
+from segdata.errors import DatasetError, InputError, TrialError
 from segdata.labelmaps import read_classes
 from segdata.prediction_parts import ImageFile, PredictionParts
 from segdata.predictions import PredictionMeta
@@ -28,7 +28,7 @@ from trainables.trial import prepare_process
 from trainables.trial_files import TrialFiles
 from trainables.window_prediction import WindowPredictor
 
-__all__ = ["predict", "predict_share"]
+__all__ = ["predict", "predict_as_asked", "predict_share"]
 
 PROBABILITY_STRIDE = 1
 
@@ -78,6 +78,14 @@ def job_of(request: PredictRequest, files: tuple[ImageFile, ...], parts: Predict
         custom_imports=request.custom_imports,
         folder=request.folder,
     )
+
+
+def predict_as_asked(job: PredictionJob, connection: Connection) -> None:
+    """The child's job for the command: as `predict_share`; sends ("refused", {"reason"}) where the input is wrong."""
+    try:
+        predict_share(job, connection)
+    except InputError as error:
+        connection.send(("refused", {"reason": str(error)}))
 
 
 def predict_share(job: PredictionJob, connection: Connection) -> None:

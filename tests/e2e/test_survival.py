@@ -72,7 +72,9 @@ def test_each_trial_ends_as_its_fault_has_it(swept: Any) -> None:
 
 def test_a_loss_that_is_no_number_is_recorded_with_its_batch(swept: Any) -> None:
     reason = swept.records()[1].reason
-    assert reason.startswith("batch 1 of the training: expected the training loss to stay finite and to fall, but it was")
+    assert reason.startswith(
+        "batch 2 of the training: expected the training loss to stay finite and to fall, but it was"
+    )
     assert "trial 0001 crashed   no score" in swept.out
 
 

@@ -43,6 +43,7 @@ functional.conv2d = torch.conv2d = greedy
 """
 DEVICE_FAULT = "raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 MiB')"
 HOST_FAULT = "torch.empty(1 << 50)"  # the allocator itself refuses
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
 STUCK = """
 import time
 from mmengine.hooks import Hook
@@ -175,11 +176,40 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 8 MiB where the trial's folder lies."""
     folder = tmp_path / "0000"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True, text=True
+    )
     if mounted.returncode:
         pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_memory() -> Iterator[Path]:
+    """A control group of processes that may take 1 GiB together; its folder."""
+    group = CONTROL_GROUPS / "memory" / "segsweep-test"
+    limit = group / "memory.limit_in_bytes"
+    if not group.parent.is_dir():  # version 2
+        group = CONTROL_GROUPS / "segsweep-test"
+        limit = group / "memory.max"
+    try:
+        group.mkdir()
+        limit.write_text(str(1 << 30))
+    except OSError as error:
+        pytest.skip(f"no control group with little memory can be made here: {error}")
+    yield group
+    group.rmdir()
+
+
+@pytest.mark.root
+def test_a_process_that_the_kernel_ends_for_want_of_memory_takes_the_batch_in_parts(
+    small_memory: Path, run: Callable[..., Outcome], reports: list[int], tmp_path: Path
+) -> None:
+    module = GREEDY.replace("LIMIT", "2").replace("FAULT", "torch.ones(1 << 29)")
+    outcome = run(f"import os\nopen({str(small_memory / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n{module}")
+    assert outcome == Outcome("completed") and reports == [1, 2]
+    assert TrialFiles(tmp_path / "0000").read_parts() == 2
 
 
 @pytest.mark.root
