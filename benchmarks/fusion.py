@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from ensemble_boxes import weighted_boxes_fusion
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -27,7 +28,8 @@ from segscore import score_instance_results
 
 WIDTH, HEIGHT = 700, 520
 Row = dict[str, Any]
-Member = tuple[np.ndarray, np.ndarray, list[Rle]]  # boxes xyxy, confidences, masks
+Array = npt.NDArray[Any]
+Member = tuple[Array, Array, list[Rle]]  # boxes xyxy, confidences, masks
 
 
 def seconds(work: Callable[[], object], least_s: float) -> float:
@@ -145,7 +147,8 @@ def hard_vote_row(least_s: float) -> Row:
 
 def scored_scenes(images: int, objects_each: int) -> tuple[InstanceDataset, list[dict[str, Any]]]:
     """Truth, and results that are near it."""
-    objects, results = [], []
+    objects: list[ObjectRecord] = []
+    results: list[dict[str, Any]] = []
     for image_id in range(1, images + 1):
         (_, _, true_rles), (_, confidences, found_rles) = nuclei_of_members(2, objects_each, seed=image_id)
         for rle, found, confidence in zip(true_rles, found_rles, confidences.tolist(), strict=True):

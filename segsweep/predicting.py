@@ -60,7 +60,7 @@ class How:
             raise InputError.of(
                 f"expected windows of at least {SMALLEST_WINDOW_PX} px, but got {self.windows.side_px}",
                 where="--window",
-                cure="Windows as large as the training crops suit best.",
+                cure="Windows as large as the training images suit best.",
             )
         if not 0 <= self.windows.overlap <= LARGEST_OVERLAP:
             raise InputError.of(
@@ -206,25 +206,31 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def run_shares(jobs: Sequence[PredictionJob], how: How, title: str, console: Console) -> None:
-    """Runs the shares of a job to their end and shows how far they are.
+    """Runs the shares of a job to their end; a terminal shows how far they are.
 
     Raises:
         InputError: Config or checkpoint are no such files, or no cluster answers.
         TrialError: One failed; the others are ended. What they predicted is kept.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task(title, total=len(jobs[0].missing))
-
-        def show(done: int) -> None:
-            progress.update(bar, completed=done)
-
+    with progress_bar(title, len(jobs[0].missing), console) as show:
         if how.address is None:
             run_children(jobs, title, show)
         else:
             from segsweep.predicting_on_ray import run_tasks
 
             run_tasks(jobs, how.address, title, show, console)
+
+
+@contextmanager
+def progress_bar(title: str, total: int, console: Console) -> Iterator[Callable[[int], None]]:
+    """Shows a bar for as long as the work lasts, and gives what moves it; nothing where no terminal is."""
+    if not console.is_terminal:
+        yield lambda done: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task(title, total=total)
+        yield lambda done: progress.update(bar, completed=done)
 
 
 def run_children(jobs: Sequence[PredictionJob], title: str, show: Callable[[int], None]) -> None:

@@ -66,8 +66,7 @@ class CheckpointStore:
             with self.troubles_told("to copy a checkpoint"):
                 self.push_files(files, epoch)
         except TrialSiteError as error:
-            with files.log.open("a") as stream:
-                stream.write(f"segsweep: {error}\n")
+            files.note(str(error))
 
     def push_files(self, files: TrialFiles, epoch: int) -> None:
         system, folder = self.open(files)

@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 from segdata.errors import InputError
 from trainables.requests import TrialRequest
 
-__all__ = ["WaitHook", "join_processes", "put_data_parallel", "wait_for_all"]
+__all__ = ["WaitHook", "join_processes", "mean_of_all", "put_data_parallel", "wait_for_all"]
 
 TIMEOUT = timedelta(minutes=60)  # whoever waits for a training process ends it sooner
 
@@ -50,6 +50,14 @@ def wait_for_all() -> None:
     """Returns once every process of the trial has called it; at once where there is only one."""
     if distributed.is_initialized():
         distributed.barrier()
+
+
+def mean_of_all(value: torch.Tensor) -> torch.Tensor:
+    """Returns the mean of a scalar over the processes of the trial, all of which call this."""
+    if not distributed.is_initialized():
+        return value
+    distributed.all_reduce(value)
+    return value / distributed.get_world_size()
 
 
 def join_processes(request: TrialRequest) -> None:

@@ -112,20 +112,22 @@ def run_to_outcome(
         while True:
             outcome = run_once(config, context, files, deadline_s)
             parts = files.read_parts()
-            if outcome.kind == "out-of-memory" and parts < most_parts(config):
+            if outcome.kind == "out-of-memory" and parts < most_parts(config, context.processes):
                 files.write_parts(2 * parts)
+                files.note(f"{outcome.reason}; going on with each batch in {2 * parts} parts")
             elif outcome.kind == "killed" and kills < context.max_failures:
                 kills += 1
+                files.note(f"{outcome.reason}; starting again")
             else:
                 return outcome
     except OSError as error:  # the folder can't be written, so nothing can be trained there
         return Outcome("failed", f"{files.directory}: expected a writable folder, but got: {error.strerror}")
 
 
-def most_parts(config: Mapping[str, Any]) -> int:
-    """Returns the most parts in which a batch is taken: a part has an image at least."""
-    batch_size = TrialConfig.from_dict(config["trial"]).optimization.batch_size
-    return min(MOST_PARTS, batch_size or MOST_PARTS)
+def most_parts(config: Mapping[str, Any], processes: int) -> int:
+    """Returns the most parts in which a process takes its batch: a part has an image at least."""
+    batch_size = TrialConfig.from_dict(config["trial"]).optimization.batch_size or MOST_PARTS
+    return min(MOST_PARTS, max(1, batch_size // processes))
 
 
 def first_deadline(context: TrialContext) -> float | None:

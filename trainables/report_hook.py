@@ -14,11 +14,36 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from segdata.errors import TrialError
+from trainables.data_parallel import mean_of_all
 from trainables.trial_files import EpochScores, TrialFiles
 
-__all__ = ["ReportHook"]
+__all__ = ["MeanLossHook", "ReportHook"]
 
 Mode = Literal["max", "min"]
+
+
+class MeanLossHook(Hook):
+    """Takes the mean training loss since the last validation, over all processes of the trial.
+
+    Attributes:
+        mean: As of the validation that goes on; None where nothing was trained before it.
+    """
+
+    def __init__(self) -> None:
+        self.losses: list[torch.Tensor] = []
+        self.mean: float | None = None
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Called after each batch."""
+        if outputs is not None and "loss" in outputs:
+            self.losses.append(torch.as_tensor(outputs["loss"]).detach())  # a number would make a GPU wait
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Called before each validation."""
+        self.mean = float(mean_of_all(torch.stack(self.losses).double().mean())) if self.losses else None
+        self.losses = []
 
 
 class ReportHook(Hook):
@@ -28,6 +53,7 @@ class ReportHook(Hook):
         files: The trial's directory.
         metric: Name of the score that decides which epoch is best.
         mode: Direction of `metric`.
+        losses: Knows the training loss.
         report: Called with the epoch's scores once they are on disk; returns when training may go on.
         by_loss: Whether the epoch of the lowest training loss is best, of those that have a score.
     """
@@ -39,20 +65,13 @@ class ReportHook(Hook):
         files: TrialFiles,
         metric: str,
         mode: Mode,
+        losses: MeanLossHook,
         report: Callable[[EpochScores], None],
         *,
         by_loss: bool = False,
     ) -> None:
         self.files, self.metric, self.mode, self.report = files, metric, mode, report
-        self.by_loss = by_loss
-        self.losses: list[torch.Tensor] = []  # of the batches since the last validation
-
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, Any] | None = None
-    ) -> None:
-        """Called after each batch."""
-        if outputs is not None and "loss" in outputs:
-            self.losses.append(torch.as_tensor(outputs["loss"]).detach())  # a number would make a GPU wait
+        self.losses, self.by_loss = losses, by_loss
 
     def after_val_epoch(self, runner: Runner, metrics: Mapping[str, float] | None = None) -> None:
         """Called when all scores of an epoch are known."""
@@ -74,9 +93,8 @@ class ReportHook(Hook):
         scores: dict[str, float] = {}
         if "train/lr" in logged:  # of one group of several; base_lr, where there is one, is the trial's own
             scores["lr"] = float(logged["train/base_lr" if "train/base_lr" in logged else "train/lr"].current())
-        if self.losses:
-            scores["train_loss"] = float(torch.stack(self.losses).double().mean())
-            self.losses = []
+        if self.losses.mean is not None:
+            scores["train_loss"] = self.losses.mean
         return scores
 
     def is_best(self, scores: Mapping[str, float], earlier: list[Mapping[str, float]]) -> bool:

@@ -34,7 +34,7 @@ from trainables.memory import memory_errors_told
 from trainables.networks import register as register_networks
 from trainables.precision import require_precision
 from trainables.reading import put_reading, register_reading
-from trainables.report_hook import ReportHook
+from trainables.report_hook import MeanLossHook, ReportHook
 from trainables.reproducible import GradientsHook, ReseedHook, register_worker_seed
 from trainables.requests import TrialRequest
 from trainables.split_batches import split_batches
@@ -87,7 +87,9 @@ def add_hooks(
     runner.register_hook(ReseedHook(request.seed, request.rank))
     runner.register_hook(GradientsHook(request.trial.schedule.max_iters))
     best_by = request.trial.schedule.best_by or "score"
-    leading = ReportHook(files, request.metric, request.mode, report, by_loss=best_by == "loss")
+    losses = MeanLossHook()
+    leading = ReportHook(files, request.metric, request.mode, losses, report, by_loss=best_by == "loss")
+    runner.register_hook(losses)
     runner.register_hook(leading if request.rank == 0 else WaitHook())
     runner.register_hook(LossWatchHook(request.trial.optimization.precision))
     runner.register_hook(HeartbeatHook(connection))

@@ -10,6 +10,7 @@ parts.json      in how many parts each training batch is taken, for want of memo
 outcome.json    how the trial ended, as far as the trial itself knows (a scheduler's stop is known to the driver only)
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -135,6 +136,11 @@ class TrialFiles:
         pointer.with_suffix(".tmp").write_text(json.dumps({"file": str(file), "epoch": epoch}))
         pointer.with_suffix(".tmp").replace(pointer)
         return self.checkpoint
+
+    def note(self, line: str) -> None:
+        """Adds a line of ours to the training process's output, if the disk takes it."""
+        with contextlib.suppress(OSError), self.log.open("a") as stream:
+            stream.write(f"segsweep: {line}\n")
 
     def keep_state(self, epoch: int, kept: int) -> Path:
         """Gives `last.pth` a second name, which the next epochs leave alone; the newest `kept` stay."""

@@ -75,3 +75,20 @@ def test_the_command_ends_with_one_message_and_exit_code_2(folder: Path) -> None
     )
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr
     assert done.stderr.startswith("error: empty: expected images (") and listing(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1:1", "127.0.0.1:1: expected a running Ray cluster, but nothing answers"),
+        ("nonsense", "--address: expected HOST:PORT of a Ray cluster, but got 'nonsense'"),
+    ],
+)
+def test_an_address_where_nothing_answers_is_refused_and_nothing_is_left(
+    folder: Path, address: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    before = listing(folder)
+    with pytest.raises(InputError, match=message):
+        CliRunner().invoke(app, ["predict", *STOCK, "--images", "photos", "--address", address], catch_exceptions=False)
+    assert listing(folder) == before

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from segdata.predictions import PredictionSet
 
@@ -81,6 +82,16 @@ def test_a_stock_checkpoint_predicts_as_the_trial_that_it_is(swept: Any) -> None
     assert PredictionSet.open(swept.folder / "as-stock").meta.trial is None
 
 
+def test_weights_of_another_network_are_refused_in_one_line_and_nothing_is_left(swept: Any) -> None:
+    torch.save({"state_dict": {"stem.weight": torch.zeros(3)}}, swept.folder / "other.pth")
+    before = sorted(path.name for path in swept.folder.iterdir())
+    config = str(swept.run_folder.trial(0).config)
+    refused = swept.run("predict", "--config", config, "--checkpoint", "other.pth", "--images", "data/images", expect=2)
+    assert "other.pth: expected the weights of the model in" in refused.stderr
+    assert (refused.stdout, len(refused.stderr.splitlines())) == ("", 1), refused.stderr
+    assert sorted(path.name for path in swept.folder.iterdir()) == before
+
+
 def test_an_ensemble_predicts_its_members_and_fuses_them_as_recorded(swept: Any) -> None:
     swept.run("ensemble", "tiny", "--top", "2", "--json")
     folder = swept.run_folder.ensembles / "test-top2" / "wbf"
@@ -115,11 +126,10 @@ def test_a_cluster_predicts_the_same(swept: Any, monkeypatch: pytest.MonkeyPatch
 
     from segsweep.ray_session import SETTINGS
 
-    token = {"RAY_AUTH_MODE": "token"}  # a head that Ray starts asks for one, and a named address must say so as well
-    for name, value in {**SETTINGS, **token}.items():
+    for name, value in SETTINGS.items():
         monkeypatch.setenv(name, value)
-    for name, value in token.items():
-        monkeypatch.setitem(swept.environment, name, value)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)  # Ray sets it when it starts a head, which then asks for a token
+    monkeypatch.setitem(swept.environment, "RAY_AUTH_MODE", "token")
     context = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         command = ("predict", "tiny", "--images", "data/images", "--processes", "2", "--out")

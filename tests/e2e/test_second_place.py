@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -60,7 +61,8 @@ def test_a_trial_whose_disk_is_lost_goes_on_from_the_store(interrupted: Any) -> 
     place.run("resume", "tiny")
     assert {record.outcome for record in place.records()} == {"completed"}
     assert place.history_epochs(1) == list(range(1, EPOCHS + 1))
-    assert f"resumed epoch: {len(done)}" in place.run_folder.trial(1).log.read_text()  # not from the beginning
+    resumed = re.search(r"resumed epoch: (\d+)", place.run_folder.trial(1).log.read_text())
+    assert resumed is not None and int(resumed[1]) >= 1  # not from the beginning
 
 
 def test_only_the_best_trials_weights_stay(interrupted: Any) -> None:
@@ -71,7 +73,7 @@ def test_only_the_best_trials_weights_stay(interrupted: Any) -> None:
 
 
 def test_weights_that_are_not_here_are_fetched(interrupted: Any) -> None:
-    number = json.loads(interrupted.run("best", "tiny", "--json").stdout)[0]["number"]
+    number = json.loads(interrupted.run("best", "tiny", "--json").stdout)[0]["trial"]
     weights = interrupted.run_folder.trial(number).best
     before = weights.read_bytes()
     weights.unlink()

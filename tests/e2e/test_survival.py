@@ -97,5 +97,5 @@ def test_a_vanished_image_is_named_and_the_machine_is_at_fault(swept: Any) -> No
 
 def test_what_is_ranked_is_what_was_trained(swept: Any) -> None:
     ranked = json.loads(swept.run("best", "tiny", "--json").stdout)
-    assert {row["number"] for row in ranked} == {0, 2, 3}
-    assert all(Path(swept.run_folder.trial(row["number"]).best).is_file() for row in ranked)
+    assert {row["trial"] for row in ranked} == {0, 2, 3}
+    assert all(Path(swept.run_folder.trial(row["trial"]).best).is_file() for row in ranked)

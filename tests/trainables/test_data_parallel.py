@@ -63,7 +63,7 @@ def test_two_processes_do_what_one_does_at_the_same_batch(
         weights.append(torch.load(tmp_path / str(count) / "0000" / "best.pth", weights_only=True)["state_dict"])
     one, two = reports[:2], reports[2:]
     for first, second in zip(one, two, strict=True):
-        # The loss that is reported is the leader's: that of its half of each batch.
+        assert second.scores["train_loss"] == pytest.approx(first.scores["train_loss"], rel=1e-4)
         assert second.scores["mIoU"] == pytest.approx(first.scores["mIoU"], abs=1e-3)
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-5, msg=name)
@@ -91,6 +91,29 @@ def test_a_killed_process_takes_the_others_with_it(
     pids = [child.process.pid for child in crew.children]
     time.sleep(0.2)
     assert not [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+
+
+@pytest.mark.slow
+def test_a_stopped_trial_leaves_no_process_behind(
+    litter: DataDescription, tiny_trial: TrialOf, reports: list[EpochScores], tmp_path: Path
+) -> None:
+    context = replace(context_of(litter, tmp_path, 2), loader_workers=2)
+    files = TrialFiles(tmp_path / "0000")
+    config = {"number": 0, "trial": tiny_trial("segformer", epochs=50).to_dict()}
+    crew = start_crew(TRAIN, requests_of(config, context, files, tmp_path / "meeting"), files.log)
+    try:
+        message: Any = crew.receive(240)
+        assert message[0] == "epoch", message
+        crew.answer("go on")
+        training = [psutil.Process(child.process.pid) for child in crew.children]
+        workers: list[psutil.Process] = []
+        while len(workers) < 2 * context.loader_workers:  # they come and go with the epochs
+            assert crew.receive(0.01) is None or crew.answer("go on") is None
+            workers = [worker for process in training for worker in process.children(recursive=True)]
+    finally:
+        crew.stop()
+    _, alive = psutil.wait_procs([*training, *workers], timeout=20)
+    assert not alive
 
 
 @pytest.mark.slow

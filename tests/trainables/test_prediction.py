@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
 from segdata.prediction_parts import ImageFile, PredictionParts
 from segdata.predictions import PredictionSet
@@ -16,6 +17,7 @@ from segdata.synthetic import synthesize
 from trainables.fork_server import Ended, start_child
 from trainables.prediction_job import PredictionJob, WindowChoice, images_fingerprint, opened
 from trainables.trial_files import TrialFiles
+from trainables.window_prediction import raised
 
 pytestmark = pytest.mark.slow
 
@@ -208,3 +210,15 @@ def test_an_image_file_is_known_by_its_bytes(pictures: Path) -> None:
     assert file == ImageFile(file.image, (pictures / "00.png").stat().st_size)
     _, unreadable = opened(pictures, [(1, "gone.png")])
     assert "gone.png: expected an image, but got: No such file" in unreadable["gone.png"]
+
+
+def test_a_window_larger_than_a_training_image_may_show_more_objects() -> None:
+    model: Any = nn.Module()
+    model.rpn_head, model.roi_head = nn.Module(), nn.Module()
+    model.rpn_head.test_cfg = {"max_per_img": 1000, "nms_pre": 1000}
+    model.roi_head.test_cfg = {"max_per_img": 100, "score_thr": 0.05}
+    with raised(model, 1600):
+        assert model.rpn_head.test_cfg == {"max_per_img": 3200, "nms_pre": 6400}
+        assert model.roi_head.test_cfg == {"max_per_img": 1600, "score_thr": 0.05}
+    assert model.rpn_head.test_cfg == {"max_per_img": 1000, "nms_pre": 1000}
+    assert model.roi_head.test_cfg == {"max_per_img": 100, "score_thr": 0.05}

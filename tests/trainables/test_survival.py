@@ -101,8 +101,11 @@ def test_a_batch_that_does_not_fit_is_taken_in_parts(
 ) -> None:
     outcome = run(GREEDY.replace("LIMIT", str(limit)).replace("FAULT", fault))
     assert outcome == Outcome("completed")
-    assert TrialFiles(tmp_path / "0000").read_parts() == parts
+    files = TrialFiles(tmp_path / "0000")
+    assert files.read_parts() == parts
     assert reports == [1, 2]
+    told = [line for line in files.log.read_text().splitlines() if line.startswith("segsweep: a batch of 4 images in")]
+    assert len(told) == parts // 2 and "this process took at most" in told[0]
 
 
 def test_a_trial_that_fits_in_no_way_says_what_it_took(run: Callable[..., Outcome], reports: list[int]) -> None:

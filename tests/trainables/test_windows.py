@@ -190,6 +190,15 @@ def test_neighbours_in_one_window_never_become_one() -> None:
     assert len(merge([*apart, joined], WINDOWS, 150, 100)) == 2
 
 
+def test_of_two_windows_that_hold_an_object_whole_the_one_that_sees_it_deeper_decides() -> None:
+    deeper_in_the_other = piece(1, (55, 10, 75, 20), False, 0.9)
+    assert len(merge([deeper_in_the_other], WINDOWS, 150, 100)) == 0
+    deepest_here = piece(1, (80, 10, 95, 20), False, 0.2)
+    assert len(merge([deepest_here], WINDOWS, 150, 100)) == 1
+    both = [piece(0, (55, 10, 75, 20), False, 0.3), deeper_in_the_other]
+    assert merge(both, WINDOWS, 150, 100).confidences.tolist() == pytest.approx([0.9])
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 12), st.integers(1, 12), st.data())
 def test_a_cropped_mask_encodes_as_the_whole_one(height: int, width: int, data: st.DataObject) -> None:
