@@ -3,9 +3,13 @@
 Importing this room registers nothing and must not touch CUDA; `fork_server` names it, nothing else imports it.
 Upstream prints remarks on optional packages while it is imported; they would land on the user's terminal. An error
 here would end the server, or be dropped by multiprocessing: it is kept in `FAILURE`, and every child reports it.
+
+What is imported is taken out of garbage collection. In a child, a collection would write into each object and so copy
+all pages that it shares with the server: a second of work, and hundreds of megabytes.
 """
 
 import contextlib
+import gc
 import io
 import traceback
 
@@ -16,12 +20,19 @@ FAILURE: str | None = None
 try:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         import mmdet.apis
-        import mmdet.models  # noqa: F401
+        import mmdet.engine
+        import mmdet.models
+        import mmdet.visualization  # noqa: F401
         import mmseg.apis
+        import mmseg.engine
+        import mmseg.evaluation
         import mmseg.models  # noqa: F401
+        import yapf.yapflib.yapf_api  # noqa: F401
 
         import trainables.networks.smp_model
         import trainables.predict
         import trainables.trial  # noqa: F401
 except Exception:
     FAILURE = traceback.format_exc()
+gc.collect()
+gc.freeze()

@@ -164,4 +164,5 @@ def build_runner(config: dict[str, Any], request: TrialRequest, files: TrialFile
         live |= {"load_from": str(files.last), "resume": True}
     live["work_dir"] = str(files.directory / "mmengine")
     live["experiment_name"] = f"{files.directory.parent.parent.name}-{files.directory.name}"
-    return Runner.from_cfg(Config(live))
+    # The Runner writes its config out three times; to format it takes longer than all else before the first batch.
+    return Runner.from_cfg(Config(live, format_python_code=False))
