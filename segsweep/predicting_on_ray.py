@@ -3,7 +3,6 @@
 All nodes must see the images, the weights and the folder of the parts under the same paths. Imports ray.
 """
 
-import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from trainables.prediction_job import PredictionJob
 __all__ = ["run_tasks"]
 
 POLL_S = 1.0
-ANSWER_S = 10.0  # Ray itself gives up on a silent address after minutes only
 
 
 def run_tasks(
@@ -32,7 +30,6 @@ def run_tasks(
     """
     from segsweep.predicting import PREDICT, refuse_failure
 
-    refuse_silent(address)
     with ray_session(address, console):
         nodes = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         cpus = min(jobs[0].threads, max(node.get("CPU", 0) for node in nodes))
@@ -47,23 +44,6 @@ def run_tasks(
                 if isinstance(end, InputError):
                     raise end
                 refuse_failure(end, title)
-
-
-def refuse_silent(address: str) -> None:
-    """Raises InputError if nothing listens at HOST:PORT; Ray's own words for an address are left to Ray."""
-    if address in ("auto", "local") or "://" in address:
-        return
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise InputError.of(
-            f"expected HOST:PORT of a Ray cluster, but got {address!r}", where="--address", cure="Check it."
-        )
-    try:
-        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
-    except (OSError, OverflowError) as error:
-        raise InputError.of(
-            "expected a running Ray cluster, but nothing answers", where=address, cure="Check --address."
-        ) from error
 
 
 def predict_on_node(function: str, job: PredictionJob, log: Path) -> Ended | InputError:

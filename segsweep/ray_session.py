@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 
@@ -24,6 +25,7 @@ SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_worker_niceness": "0",  # trials are the work itself; 15, the default, starves them beside anything else
 }
+ANSWER_S = 10.0  # Ray itself gives up on a silent address after minutes only
 # Workers must find our packages, not a `metrics.py` or `ensembling.py` in the user's folder.
 WORKER_SETTINGS = {"PYTHONSAFEPATH": "1"}
 
@@ -55,6 +57,7 @@ def connect(address: str | None) -> None:
         with environment(WORKER_SETTINGS):  # a runtime_env would cost a local start 4 s for a second set of workers
             ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         return
+    refuse_silent(address)
     try:
         ray.init(
             address=address,
@@ -62,7 +65,26 @@ def connect(address: str | None) -> None:
             logging_level=logging.ERROR,
             runtime_env={"env_vars": WORKER_SETTINGS},
         )
-    except ConnectionError as error:
+    except (ConnectionError, ValueError) as error:
+        raise InputError.of(
+            "expected a Ray cluster that lets us in, but got none",
+            where=address,
+            cure="Check --address; a cluster that asks for a token wants RAY_AUTH_MODE=token here too.",
+        ) from error
+
+
+def refuse_silent(address: str) -> None:
+    """Raises InputError if nothing listens at HOST:PORT; Ray's own words for an address are left to Ray."""
+    if address in ("auto", "local") or "://" in address:
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise InputError.of(
+            f"expected HOST:PORT of a Ray cluster, but got {address!r}", where="--address", cure="Check it."
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
+    except (OSError, OverflowError) as error:
         raise InputError.of(
             "expected a running Ray cluster, but nothing answers", where=address, cure="Check --address."
         ) from error

@@ -16,6 +16,7 @@ __all__ = ["InputSize", "fit_detector", "fit_input"]
 Nested = dict[str, Any]
 
 STOCK_LONG_PX, STOCK_SHORT_PX = 1333, 800  # the scale that the COCO zoo trains at
+CROPPED_FRAME = 2.0  # times that, for images that are cropped to train on
 SMALL_OBJECT_PX = 16  # objects below this are enlarged where the image allows it
 FINEST_STRIDE = 4
 MOST_CELLS = {"SOLO": 64, "SOLOv2": 128}  # a side of the finest grid
@@ -42,6 +43,7 @@ def fit_input(choice: InputChoice, statistics: ObjectStatistics | PixelStatistic
     """Returns the input size: what was chosen, else the images' own size within the stock frame.
 
     Images whose smallest tenth of objects is under 16 px wide are enlarged up to twice, as far as the frame allows.
+    With a training crop, images up to twice the frame are not shrunk.
     """
     width, height = statistics.image_width_median, statistics.image_height_median
     resizing = (choice.keep_ratio is not False, choice.multi_scale or 0.0)
@@ -53,6 +55,8 @@ def fit_input(choice: InputChoice, statistics: ObjectStatistics | PixelStatistic
         frame = (choice.image_width or round(width * factor), choice.image_height or round(height * factor))
         return InputSize(*frame, choice.crop_size, factor, *resizing)
     frame_limit = min(STOCK_LONG_PX / max(width, height), STOCK_SHORT_PX / min(width, height))
+    if choice.crop_size is not None:  # the frame bounds what a training step holds, and here it holds the crop
+        frame_limit = max(frame_limit, min(1.0, CROPPED_FRAME * frame_limit))
     wanted = 1.0
     if isinstance(statistics, ObjectStatistics):
         wanted = min(2.0, max(1.0, SMALL_OBJECT_PX / max(statistics.object_size_px_p10, 1.0)))

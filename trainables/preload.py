@@ -5,7 +5,7 @@ Upstream prints remarks on optional packages while it is imported; they would la
 here would end the server, or be dropped by multiprocessing: it is kept in `FAILURE`, and every child reports it.
 
 What is imported is taken out of garbage collection. In a child, a collection would write into each object and so copy
-all pages that it shares with the server: a second of work, and hundreds of megabytes.
+all pages that it shares with the server (0.7 s and 144 MiB of a small SegFormer's start).
 """
 
 import contextlib

@@ -67,7 +67,7 @@ def test_a_trial_whose_disk_is_lost_goes_on_from_the_store(interrupted: Any) -> 
 
 def test_only_the_best_trials_weights_stay(interrupted: Any) -> None:
     ranked = json.loads(interrupted.run("best", "tiny", "--json").stdout)
-    best, other = (f"{row['number']:04d}" for row in ranked)
+    best, other = (f"{row['trial']:04d}" for row in ranked)
     assert [name.partition("-")[0] for name in stored()[best]] == ["best"]
     assert stored()[other] == []
 

@@ -245,6 +245,16 @@ def test_large_images_are_reduced_to_the_stock_frame(crowded: DataDescription) -
 
 
 @pytest.mark.parametrize(
+    ("side_px", "seen_px"),
+    [(1000.0, 1000), (1600.0, 1600), (3200.0, 1600)],  # whole images would be reduced to 800
+)
+def test_large_images_that_are_cropped_keep_their_size(side_px: float, seen_px: int, crowded: DataDescription) -> None:
+    large = replace(crowded.statistics, image_width_median=side_px, image_height_median=side_px)
+    size = fit_input(InputChoice(crop_size=256), large)
+    assert (size.width, size.height, size.largest_px) == (seen_px, seen_px, 256)
+
+
+@pytest.mark.parametrize(
     ("trial", "kind", "lr", "weight_decay"),
     [
         (TrialConfig(ModelChoice("mask-rcnn")), "SGD", 0.02 * 2 / 16, 1e-4),  # two images a step, stock 16
