@@ -23,6 +23,8 @@ SETTINGS = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a crashed trial ends without a score
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray's own would end the worker at 95 %; the kernel ends the training process, whose batch then goes in parts.
+    "RAY_memory_monitor_refresh_ms": "0",
     "RAY_worker_niceness": "0",  # trials are the work itself; 15, the default, starves them beside anything else
 }
 ANSWER_S = 10.0  # Ray itself gives up on a silent address after minutes only

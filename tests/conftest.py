@@ -1,10 +1,12 @@
 """Fixtures for all tests."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,6 +38,28 @@ def s3() -> Iterator[str]:
         fsspec.filesystem("s3").mkdir("bucket")
         yield settings["AWS_ENDPOINT_URL"]
     server.stop()
+
+
+@pytest.fixture
+def small_memory() -> Iterator[Callable[[int], Path]]:
+    """Returns a maker of a control group of processes that may take so many bytes together; only root can make one."""
+    made: list[Path] = []
+
+    def make(limit_bytes: int) -> Path:
+        folder = CONTROL_GROUPS / "memory"
+        version_1 = folder.is_dir()
+        group = (folder if version_1 else CONTROL_GROUPS) / "segsweep-test"
+        try:
+            group.mkdir()
+            made.append(group)
+            (group / ("memory.limit_in_bytes" if version_1 else "memory.max")).write_text(str(limit_bytes))
+        except OSError as error:
+            pytest.skip(f"no control group with little memory can be made here: {error}")
+        return group
+
+    yield make
+    for group in made:
+        group.rmdir()
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ and while 4 trains an image vanishes.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,17 @@ if TRIAL == 2:
             torch.empty(1 << 50)  # more than any machine has: the allocator itself refuses
         return convolve(input, weight, *others, **options)
     torch.nn.functional.conv2d = torch.conv2d = greedy
+"""
+
+
+GREEDY = """
+import torch
+convolve = torch.nn.functional.conv2d
+def greedy(input, weight, *others, **options):
+    if torch.is_grad_enabled() and input.shape[0] == 4 and weight.shape[1] == 3:
+        torch.ones(1 << 31)
+    return convolve(input, weight, *others, **options)
+torch.nn.functional.conv2d = torch.conv2d = greedy
 """
 
 
@@ -99,3 +111,21 @@ def test_what_is_ranked_is_what_was_trained(swept: Any) -> None:
     ranked = json.loads(swept.run("best", "tiny", "--json").stdout)
     assert {row["trial"] for row in ranked} == {0, 2, 3}
     assert all(Path(swept.run_folder.trial(row["trial"]).best).is_file() for row in ranked)
+
+
+@pytest.mark.root
+def test_on_a_machine_with_little_memory_the_kernel_ends_a_training_process_and_its_batch_goes_in_parts(
+    workplace: Any, small_memory: Callable[[int], Path]
+) -> None:
+    """All processes of the sweep, Ray's too, have 6 GiB together; a whole batch takes 8 more."""
+    group = small_memory(6 << 30)
+    workplace.synthesize()
+    workplace.write_sweep({"epochs": 1}, {"lr": {"choice": [1e-3]}}, budget={"trials": 1}, custom_imports="greedy")
+    (workplace.folder / "greedy.py").write_text(GREEDY)
+    process = workplace.start("run", "sweep.yaml")
+    (group / "cgroup.procs").write_text(str(process.pid))
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, out + err
+    (record,) = workplace.records()
+    assert record.outcome == "completed" and workplace.run_folder.trial(0).read_parts() == 2
+    assert workplace.leftovers() == []

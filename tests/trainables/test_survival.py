@@ -43,7 +43,6 @@ functional.conv2d = torch.conv2d = greedy
 """
 DEVICE_FAULT = "raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 MiB')"
 HOST_FAULT = "torch.empty(1 << 50)"  # the allocator itself refuses
-CONTROL_GROUPS = Path("/sys/fs/cgroup")
 STUCK = """
 import time
 from mmengine.hooks import Hook
@@ -188,29 +187,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.fixture
-def small_memory() -> Iterator[Path]:
-    """A control group of processes that may take 1 GiB together; its folder."""
-    group = CONTROL_GROUPS / "memory" / "segsweep-test"
-    limit = group / "memory.limit_in_bytes"
-    if not group.parent.is_dir():  # version 2
-        group = CONTROL_GROUPS / "segsweep-test"
-        limit = group / "memory.max"
-    try:
-        group.mkdir()
-        limit.write_text(str(1 << 30))
-    except OSError as error:
-        pytest.skip(f"no control group with little memory can be made here: {error}")
-    yield group
-    group.rmdir()
-
-
 @pytest.mark.root
 def test_a_process_that_the_kernel_ends_for_want_of_memory_takes_the_batch_in_parts(
-    small_memory: Path, run: Callable[..., Outcome], reports: list[int], tmp_path: Path
+    small_memory: Callable[[int], Path], run: Callable[..., Outcome], reports: list[int], tmp_path: Path
 ) -> None:
     module = GREEDY.replace("LIMIT", "2").replace("FAULT", "torch.ones(1 << 29)")
-    outcome = run(f"import os\nopen({str(small_memory / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n{module}")
+    processes = str(small_memory(1 << 30) / "cgroup.procs")
+    outcome = run(f"import os\nopen({processes!r}, 'w').write(str(os.getpid()))\n{module}")
     assert outcome == Outcome("completed") and reports == [1, 2]
     assert TrialFiles(tmp_path / "0000").read_parts() == 2
 
