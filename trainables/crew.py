@@ -66,7 +66,7 @@ class Crew:
         """Waits for a child that has sent something or has ended; an ended one that is done has no more news."""
         sources: dict[Any, Child] = {}
         for child in self.children:
-            if child is self.leader or child.process.is_alive():
+            if child is self.leader or child.alive():
                 sources |= {child.connection: child, child.process.sentinel: child}
         return next((sources[ready] for ready in wait(list(sources), timeout_s)), None)
 

@@ -40,6 +40,10 @@ PRELOADED = "trainables.preload"
 GRACE_S = 2.0  # between SIGTERM and SIGKILL
 FULL_BYTES = 1 << 20  # less is no room for what a trial writes
 STACKS_S = 1.0  # for the stacks to be written
+# multiprocessing reads a child's exit status from a pipe, once, and looks at all children whenever it starts another:
+# of two threads that do so at a time one would find it gone, and call it 255.
+EXIT_STATUS = threading.Lock()
+SERVER_ENDED = 255  # what multiprocessing says of a child whose server can't tell any more
 NATIVE_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 WORKER_SIGNAL = re.compile(r"DataLoader worker .*killed by signal: ([A-Z][a-z ]+)")  # torch's own words
 SIGNALS_FROM_OUTSIDE = ("Killed", "Terminated")
@@ -101,7 +105,7 @@ class Child:
             except (EOFError, ConnectionResetError):
                 return self.ended()
             if message[0] == "failed":
-                self.process.join(GRACE_S)
+                self.join(GRACE_S)
                 return Ended(message[1]["kind"], message[1]["reason"])
             return message
         return self.ended()
@@ -113,7 +117,7 @@ class Child:
 
     def ended(self) -> Ended:
         """Waits for the end and tells its kind from the exit code."""
-        self.process.join()
+        self.join()
         code = self.process.exitcode
         if code == 0:
             return Ended("done")
@@ -121,6 +125,10 @@ class Child:
             number = signal.Signals(-code)
             kind: EndKind = "crashed" if number in NATIVE_CRASHES else "killed"
             return Ended(kind, f"the training process ended by {number.name} (signal {-code}); see {self.log}")
+        if code == SERVER_ENDED:
+            return Ended(
+                "killed", f"the server of the training process ended, or that exited with {code}; see {self.log}"
+            )
         return Ended("crashed", f"the training process exited with code {code}; see {self.log}")
 
     def write_stacks(self) -> None:
@@ -128,22 +136,33 @@ class Child:
         assert self.process.pid is not None
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.process.pid, signal.SIGUSR1)
-            self.process.join(STACKS_S)
+            self.join(STACKS_S)
 
     def stop(self) -> None:
         """Ends the child and its loader workers: SIGTERM, then SIGKILL after a short grace; harmless when repeated."""
         if self.connection.closed:
             return
-        if self.process.is_alive():
+        if self.alive():
             self.process.terminate()
-            self.process.join(GRACE_S)
+            self.join(GRACE_S)
         # The group outlives its leader as long as it has members; a child stopped at once leads none yet.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             assert self.process.pid is not None
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
-        self.process.join()
+        self.join()
         self.connection.close()
+
+    def alive(self) -> bool:
+        """Tells whether the child has not ended yet."""
+        with EXIT_STATUS:
+            return self.process.is_alive()
+
+    def join(self, timeout_s: float | None = None) -> None:
+        """Waits for the child's end, `timeout_s` seconds at most."""
+        if wait([self.process.sentinel], timeout_s):
+            with EXIT_STATUS:
+                self.process.join()
 
 
 def start_server() -> None:
@@ -176,7 +195,7 @@ def start_child(job: str, request: object, log: Path) -> Child:
     context = multiprocessing.get_context("forkserver")
     ours, theirs = context.Pipe()
     process = context.Process(target=run_job, args=(job, request, theirs, log), daemon=False)
-    with hidden_main_module():
+    with EXIT_STATUS, hidden_main_module():
         process.start()
     theirs.close()
     return Child(process, ours, log)

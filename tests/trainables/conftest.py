@@ -1,6 +1,5 @@
 """Tiny data, tiny trials, and running one in a child of the fork server."""
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,12 +147,9 @@ def train() -> Callable[[TrialRequest], Messages]:
 @pytest.fixture(scope="session")
 def run_job() -> Callable[[str, object, Path], Ended]:
     """Returns a function that runs a job of the fork server to its end; threads may call it side by side."""
-    starting = threading.Lock()  # start_child hides the caller's main module for a moment, which is for one at a time
 
     def run(job: str, request: object, log: Path) -> Ended:
-        with starting:
-            child = start_child(job, request, log)
-        return read_to_end(child, 300.0)[1]
+        return read_to_end(start_child(job, request, log), 300.0)[1]
 
     return run
 

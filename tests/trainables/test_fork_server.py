@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,28 @@ def test_a_child_that_is_killed_is_told_apart_from_a_crash(number: signal.Signal
 def test_a_child_that_leaves_without_a_word_is_a_crash(jobs: Path, follow: Follow) -> None:
     _, ended = follow(start_child("probes:leave", None, jobs / "log"))
     assert ended == Ended("crashed", f"the training process exited with code 3; see {jobs / 'log'}")
+
+
+def test_threads_that_start_and_end_children_side_by_side_hear_of_each_end(
+    jobs: Path, run_job: Callable[..., Ended]
+) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        ended = list(pool.map(lambda number: run_job("probes:leave", None, jobs / f"log{number}"), range(80)))
+    assert ended == [
+        Ended("crashed", f"the training process exited with code 3; see {jobs / f'log{number}'}")
+        for number in range(80)
+    ]
+
+
+def test_a_server_that_is_killed_is_no_fault_of_the_trial(jobs: Path, run_job: Callable[..., Ended]) -> None:
+    child = start_child("probes:sleep", None, jobs / "log")
+    assert child.receive(60) == ("probe", {})
+    assert child.process.pid is not None
+    psutil.Process(child.process.pid).parent().kill()
+    ended = child.receive(10)
+    child.stop()
+    assert isinstance(ended, Ended) and ended.kind == "killed" and "server" in ended.reason
+    assert run_job("probes:leave", None, jobs / "log").kind == "crashed"  # by another server
 
 
 def test_all_output_goes_to_the_log(jobs: Path, follow: Follow) -> None:
