@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -162,13 +163,20 @@ def test_a_child_that_leaves_without_a_word_is_a_crash(jobs: Path, follow: Follo
 
 
 def test_threads_that_start_and_end_children_side_by_side_hear_of_each_end(
-    jobs: Path, run_job: Callable[..., Ended]
+    jobs: Path, run_job: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    read_status = forkserver.read_signed
+
+    def read_slowly(descriptor: int) -> int:
+        time.sleep(0.05)
+        return int(read_status(descriptor))
+
+    monkeypatch.setattr(forkserver, "read_signed", read_slowly)
     with ThreadPoolExecutor(8) as pool:
-        ended = list(pool.map(lambda number: run_job("probes:leave", None, jobs / f"log{number}"), range(80)))
+        ended = list(pool.map(lambda number: run_job("probes:leave", None, jobs / f"log{number}"), range(24)))
     assert ended == [
         Ended("crashed", f"the training process exited with code 3; see {jobs / f'log{number}'}")
-        for number in range(80)
+        for number in range(24)
     ]
 
 
