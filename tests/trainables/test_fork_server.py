@@ -165,13 +165,17 @@ def test_a_child_that_leaves_without_a_word_is_a_crash(jobs: Path, follow: Follo
 def test_threads_that_start_and_end_children_side_by_side_hear_of_each_end(
     jobs: Path, run_job: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_status = forkserver.read_signed
+    """Whoever reads an exit status first is held up, so that a second reader would take it away."""
+    read_status, reading = forkserver.read_signed, set()
 
-    def read_slowly(descriptor: int) -> int:
-        time.sleep(0.05)
+    def read_late(descriptor: int) -> int:
+        if descriptor not in reading:
+            reading.add(descriptor)
+            time.sleep(0.2)
+            reading.discard(descriptor)
         return int(read_status(descriptor))
 
-    monkeypatch.setattr(forkserver, "read_signed", read_slowly)
+    monkeypatch.setattr(forkserver, "read_signed", read_late)
     with ThreadPoolExecutor(8) as pool:
         ended = list(pool.map(lambda number: run_job("probes:leave", None, jobs / f"log{number}"), range(24)))
     assert ended == [
