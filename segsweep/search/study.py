@@ -4,6 +4,7 @@ User attributes of a study trial: `sample` (knob -> scalar), `config` (TrialConf
 has ended `outcome` and `reason`. Imports optuna; only this folder does.
 """
 
+import contextlib
 import math
 import os
 from collections.abc import Mapping
@@ -86,10 +87,8 @@ def read_study(journal: Path) -> Study:
     """Opens the sweep's study to read it, beside whoever writes; one that is not there yet is empty, and stays away."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if journal.is_file():  # the storage would make the file
-        try:
+        with contextlib.suppress(KeyError):  # its writer is just about to create it
             return optuna.load_study(study_name=STUDY_NAME, storage=JournalStorage(JournalFileBackend(str(journal))))
-        except KeyError:  # its writer is just about to create it
-            pass
     return optuna.create_study()
 
 

@@ -2,14 +2,20 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from search_spaces.models import MODELS
 from search_spaces.trial_config import InputChoice, ModelChoice, TrialConfig
 from segdata.statistics import ObjectStatistics
 from trainables.config import build_config
 from trainables.description import DataDescription
 from trainables.fitting import fit_input
+
+INSTANCE = [model.name for model in MODELS.values() if model.task == "instance"]
+
+Nested = dict[str, Any]
 
 
 @pytest.fixture
@@ -84,3 +90,70 @@ def test_large_images_that_are_cropped_keep_their_size(side_px: float, seen_px: 
     large = replace(crowded.statistics, image_width_median=side_px, image_height_median=side_px)
     size = fit_input(InputChoice(crop_size=256), large)
     assert (size.width, size.height, size.largest_px) == (seen_px, seen_px, 256)
+
+
+def with_statistics(data: DataDescription, **values: Any) -> DataDescription:
+    """Returns the data with other statistics."""
+    assert isinstance(data.statistics, ObjectStatistics)
+    return replace(data, statistics=replace(data.statistics, **values))
+
+
+LIMITS = {
+    **dict.fromkeys(
+        ("mask-rcnn", "cascade-mask-rcnn", "ms-rcnn", "htc", "point-rend", "detectors", "scnet"),
+        {"test_cfg.rcnn.max_per_img": 900, "test_cfg.rpn.max_per_img": 1800, "test_cfg.rpn.nms_pre": 3600},
+    ),
+    "yolact": {
+        "test_cfg.max_per_img": 900,
+        "test_cfg.top_k": 1800,
+        "test_cfg.nms_pre": 3600,
+        "mask_head.max_masks_to_train": 900,
+    },
+    **dict.fromkeys(("solo", "solov2"), {"test_cfg.max_per_img": 900, "test_cfg.nms_pre": 3600}),
+    "queryinst": {"test_cfg.rcnn.max_per_img": 900, "rpn_head.num_proposals": 900},
+    "mask2former": {"test_cfg.max_per_image": 900, "panoptic_head.num_queries": 900},
+    "rtmdet-ins": {"test_cfg.max_per_img": 900, "test_cfg.nms_pre": 3600},
+    "condinst": {"test_cfg.max_per_img": 900, "test_cfg.nms_pre": 3600, "mask_head.max_masks_to_train": 900},
+}
+
+
+def values_of(model: Nested, paths: Nested) -> Nested:
+    """What a model config holds at dotted paths."""
+    found: Nested = {}
+    for path in paths:
+        node = model
+        for key in path.split("."):
+            node = node[key]
+        found[path] = node
+    return found
+
+
+@pytest.mark.parametrize("model", INSTANCE)
+def test_no_limit_is_below_the_fullest_image(model: str, particles: DataDescription) -> None:
+    crowded = with_statistics(particles, objects_per_image_max=600)  # 1.5 * 600 = 900, which the regions double
+    trial = TrialConfig(ModelChoice(model))
+    assert values_of(build_config(trial, crowded, seed=0)["model"], LIMITS[model]) == LIMITS[model]
+    chosen = trial.with_value("thresholds.detections_per_image", 900)
+    assert values_of(build_config(chosen, particles, seed=0)["model"], LIMITS[model]) == LIMITS[model]
+
+
+@pytest.mark.parametrize(
+    ("model", "cells"),
+    [("solo", 50), ("solov2", 50)],  # 800 px / 16 px
+)
+def test_solo_cells_are_no_larger_than_the_smallest_objects(model: str, cells: int, particles: DataDescription) -> None:
+    small = with_statistics(particles, object_size_px_p10=16.0, image_width_median=800.0, image_height_median=600.0)
+    head = build_config(TrialConfig(ModelChoice(model)), small, seed=0)["model"]["mask_head"]
+    assert head["num_grids"][0] == cells
+    assert all(fine > coarse for fine, coarse in zip(head["num_grids"], head["num_grids"][1:], strict=False))
+    # A disc of 16 px covers 12 px of a map of stride 4; the stock strides would drop masks of up to 8.
+    assert min(head["strides"]) == (4 if model == "solov2" else 8)
+    large = with_statistics(small, object_size_px_p10=64.0)
+    stock = build_config(TrialConfig(ModelChoice(model)), large, seed=0)["model"]["mask_head"]
+    assert (stock["num_grids"], stock["strides"]) == ([40, 36, 24, 16, 12], [8, 8, 16, 32, 32])
+
+
+def test_yolact_anchors_fit_the_smallest_objects(particles: DataDescription) -> None:
+    small = with_statistics(particles, object_size_px_p10=16.0, image_width_median=800.0, image_height_median=600.0)
+    anchors = build_config(TrialConfig(ModelChoice("yolact")), small, seed=0)["model"]["bbox_head"]["anchor_generator"]
+    assert anchors["octave_base_scale"] == 2.0  # 16 px in strides of 8 px

@@ -78,13 +78,6 @@ def walk(part: Any) -> list[Nested]:
     return ([part] if isinstance(part, dict) else []) + [inner for child in children for inner in walk(child)]
 
 
-def square(left: int, top: int, side: int) -> torch.Tensor:
-    """A mask of 16 x 16 pixels with one square in it."""
-    mask_HW = torch.zeros(16, 16, dtype=torch.bool)
-    mask_HW[top : top + side, left : left + side] = True
-    return mask_HW
-
-
 # Batches as random crops leave them.
 
 
@@ -316,67 +309,12 @@ def test_backbones_that_cannot_freeze_stages_say_so(backbone: str, particles: Da
 # Fitted to the data.
 
 
-LIMITS = {
-    **dict.fromkeys(
-        ("mask-rcnn", "cascade-mask-rcnn", "ms-rcnn", "htc", "point-rend", "detectors", "scnet"),
-        {"test_cfg.rcnn.max_per_img": 900, "test_cfg.rpn.max_per_img": 1800, "test_cfg.rpn.nms_pre": 3600},
-    ),
-    "yolact": {
-        "test_cfg.max_per_img": 900,
-        "test_cfg.top_k": 1800,
-        "test_cfg.nms_pre": 3600,
-        "mask_head.max_masks_to_train": 900,
-    },
-    **dict.fromkeys(("solo", "solov2"), {"test_cfg.max_per_img": 900, "test_cfg.nms_pre": 3600}),
-    "queryinst": {"test_cfg.rcnn.max_per_img": 900, "rpn_head.num_proposals": 900},
-    "mask2former": {"test_cfg.max_per_image": 900, "panoptic_head.num_queries": 900},
-    "rtmdet-ins": {"test_cfg.max_per_img": 900, "test_cfg.nms_pre": 3600},
-    "condinst": {"test_cfg.max_per_img": 900, "test_cfg.nms_pre": 3600, "mask_head.max_masks_to_train": 900},
-}
-
-
-def values_of(model: Nested, paths: Nested) -> Nested:
-    """What a model config holds at dotted paths."""
-    found: Nested = {}
-    for path in paths:
-        node = model
-        for key in path.split("."):
-            node = node[key]
-        found[path] = node
-    return found
-
-
-@pytest.mark.parametrize("model", INSTANCE)
-def test_no_limit_is_below_the_fullest_image(model: str, particles: DataDescription) -> None:
-    crowded = with_statistics(particles, objects_per_image_max=600)  # 1.5 * 600 = 900, which the regions double
-    trial = TrialConfig(ModelChoice(model))
-    assert values_of(build_config(trial, crowded, seed=0)["model"], LIMITS[model]) == LIMITS[model]
-    chosen = trial.with_value("thresholds.detections_per_image", 900)
-    assert values_of(build_config(chosen, particles, seed=0)["model"], LIMITS[model]) == LIMITS[model]
-
-
 @pytest.mark.parametrize("model", ["queryinst", "mask2former"])
 def test_more_detections_than_queries_times_classes_are_never_asked_for(model: str, particles: DataDescription) -> None:
     trial = tiny(model, thresholds__detections_per_image=7)
     network = built(build_config(trial, particles, seed=0)["model"]).eval()
     with torch.no_grad():
         assert len(network.test_step(batch_of((0,)))[0].pred_instances) == 7
-
-
-@pytest.mark.parametrize(
-    ("model", "cells"),
-    [("solo", 50), ("solov2", 50)],  # 800 px / 16 px
-)
-def test_solo_cells_are_no_larger_than_the_smallest_objects(model: str, cells: int, particles: DataDescription) -> None:
-    small = with_statistics(particles, object_size_px_p10=16.0, image_width_median=800.0, image_height_median=600.0)
-    head = build_config(TrialConfig(ModelChoice(model)), small, seed=0)["model"]["mask_head"]
-    assert head["num_grids"][0] == cells
-    assert all(fine > coarse for fine, coarse in zip(head["num_grids"], head["num_grids"][1:], strict=False))
-    # A disc of 16 px covers 12 px of a map of stride 4; the stock strides would drop masks of up to 8.
-    assert min(head["strides"]) == (4 if model == "solov2" else 8)
-    large = with_statistics(small, object_size_px_p10=64.0)
-    stock = build_config(TrialConfig(ModelChoice(model)), large, seed=0)["model"]["mask_head"]
-    assert (stock["num_grids"], stock["strides"]) == ([40, 36, 24, 16, 12], [8, 8, 16, 32, 32])
 
 
 @pytest.mark.parametrize("model", INSTANCE)
@@ -396,37 +334,7 @@ def test_stock_values_are_those_of_the_zoo(model: str, particles: DataDescriptio
     assert len(checked) >= 3
 
 
-def test_yolact_anchors_fit_the_smallest_objects(particles: DataDescription) -> None:
-    small = with_statistics(particles, object_size_px_p10=16.0, image_width_median=800.0, image_height_median=600.0)
-    anchors = build_config(TrialConfig(ModelChoice("yolact")), small, seed=0)["model"]["bbox_head"]["anchor_generator"]
-    assert anchors["octave_base_scale"] == 2.0  # 16 px in strides of 8 px
-
-
 # What comes out.
-
-
-def test_objects_without_boxes_get_those_of_their_masks() -> None:
-    masks = torch.stack([square(2, 3, 5), square(0, 10, 6), torch.zeros(16, 16, dtype=torch.bool)])
-    predicted = {
-        "bboxes": torch.zeros(3, 4),
-        "scores": torch.tensor([0.9, 0.8, 0.7]),
-        "labels": torch.tensor([0, 0, 0]),
-        "masks": masks,
-    }
-    found = instances_of(predicted)
-    assert found.boxes_xyxy.tolist() == [[2, 3, 7, 8], [0, 10, 6, 16], [0, 0, 0, 0]]
-
-
-def test_objects_below_the_minimum_confidence_are_dropped() -> None:
-    predicted = {
-        "bboxes": torch.tensor([[0.0, 0, 4, 4], [1, 1, 5, 5]]),
-        "scores": torch.tensor([0.2, 0.3]),
-        "labels": torch.tensor([0, 1]),
-        "masks": torch.stack([square(0, 0, 4), square(1, 1, 4)]),
-    }
-    assert len(instances_of(predicted)) == 2
-    found = instances_of(predicted, minimum_confidence=0.25)
-    assert found.boxes_xyxy.tolist() == [[1, 1, 5, 5]] and found.classes.tolist() == [1]
 
 
 @pytest.mark.parametrize("model", INSTANCE)

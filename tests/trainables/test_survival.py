@@ -16,8 +16,9 @@ import pytest
 
 import trainables.ray_trainable as ray_trainable
 from search_spaces.trial_config import TrialConfig
-from segdata.errors import TrialMemoryError
+from segdata.errors import TrialMemoryError, TrialSiteError
 from trainables import memory
+from trainables.checkpoint_store import CheckpointStore
 from trainables.description import DataDescription
 from trainables.fork_server import Ended
 from trainables.ray_trainable import TrialContext, run_to_outcome
@@ -205,6 +206,29 @@ def test_a_full_disk_is_the_machines_fault_and_said(small_disk: Path, run: Calla
     files = TrialFiles(small_disk)
     files.write_outcome(outcome)
     assert files.read_outcome() == outcome
+
+
+def test_a_trial_whose_state_cannot_be_fetched_does_not_start_from_the_beginning(
+    litter: DataDescription, tiny_trial: TrialOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_trainable.tune, "get_checkpoint", lambda: None)
+    context = TrialContext(
+        litter, tmp_path, "mIoU", "max", 7, 1, 0, max_failures=0, store=CheckpointStore("nosuch://bucket/x")
+    )
+    ray_trainable.train_trial({"number": 0, "trial": tiny_trial("segformer").to_dict()}, context)
+    outcome = TrialFiles(tmp_path / "0000").read_outcome()
+    assert outcome is not None and outcome.kind == "failed"
+    assert "expected to read a trial's checkpoint, but got: Protocol not known: nosuch" in outcome.reason
+    assert not (tmp_path / "0000" / "train.log").exists()  # no training process was started
+
+
+def test_another_trials_state_that_is_not_here_is_named(tmp_path: Path) -> None:
+    files = TrialFiles(tmp_path / "0000")
+    files.directory.mkdir()
+    files.last.write_bytes(b"own")
+    with pytest.raises(TrialSiteError, match="states/0003.pth: expected the state of the trial to go on from"):
+        files.take_over(tmp_path / "0001" / "states" / "0003.pth")
+    assert files.last.read_bytes() == b"own"
 
 
 def test_the_outcome_finds_its_room_on_a_full_disk(tmp_path: Path) -> None:
