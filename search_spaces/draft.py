@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from search_spaces.conditions import Conditions, Parameter, TooManyWorldsError, holds, worlds
 from search_spaces.knob import Task
+from search_spaces.linked import Linked, Spread
 from search_spaces.parameters import Domain
 from search_spaces.syntax import Key, Locator, refuse
 from search_spaces.trial_config import Scalar
@@ -22,9 +23,12 @@ class Draft:
         parameters: What is searched, parents first.
         fixed: Knob -> its one value.
         forbid: Combinations that must not be tried.
-        keys: Parameter id -> where it stands in the sweep file.
+        keys: Id of a parameter or of what is computed -> where it stands in the sweep file.
         locate: Names a place in messages.
         fixed_overrides: (config path, its one value).
+        linked: Values that are computed from others.
+        spreads: Lists that are built from their ends.
+        variables: Names of the user's own that are searched.
     """
 
     task: Task
@@ -34,13 +38,21 @@ class Draft:
     keys: Mapping[str, Key]
     locate: Locator
     fixed_overrides: tuple[tuple[str, Scalar], ...] = ()
+    linked: tuple[Linked, ...] = ()
+    spreads: tuple[Spread, ...] = ()
+    variables: frozenset[str] = frozenset()
+
+    @property
+    def computed(self) -> tuple[Linked | Spread, ...]:
+        """What no sampler draws."""
+        return (*self.linked, *self.spreads)
 
     def domains(self, knob: str) -> tuple[Domain, ...]:
         """Returns the domains of all cases of a knob."""
         return tuple(parameter.domain for parameter in self.parameters if parameter.knob == knob)
 
     def names(self) -> tuple[str, ...]:
-        """Returns every knob and config path that is searched or fixed."""
+        """Returns every knob, variable and config path that is searched, and every knob that is fixed."""
         return (*dict.fromkeys(parameter.knob for parameter in self.parameters), *self.fixed)
 
     def worlds(self, *knobs: str) -> Iterator[dict[str, Scalar]]:
@@ -56,6 +68,6 @@ class Draft:
         """Says whether the values of a world alone are forbidden already."""
         return any(holds(entry, world) for entry in self.forbid)
 
-    def refuse(self, parameter: Parameter, problem: str, cure: str, *inside: str) -> SpaceError:
-        """Returns the error to raise about `parameter`."""
-        return refuse(self.locate, (*self.keys[parameter.id], *inside), problem, cure)
+    def refuse(self, item: Parameter | Linked | Spread, problem: str, cure: str, *inside: str) -> SpaceError:
+        """Returns the error to raise about `item`."""
+        return refuse(self.locate, (*self.keys[item.id], *inside), problem, cure)

@@ -11,7 +11,7 @@ from search_spaces.knob import Knob
 from search_spaces.knobs import KNOBS, takes
 from search_spaces.models import MODELS
 from search_spaces.paths import get_path, path_exists, set_path
-from search_spaces.trial_config import Scalar, TrialConfig
+from search_spaces.trial_config import Scalar, TrialConfig, Value
 from segdata.errors import SpaceError
 
 __all__ = ["Landing", "applicable_knobs", "apply_landings", "assert_landed", "get_path", "landings", "set_path"]
@@ -25,7 +25,7 @@ class Landing:
 
     knob: str
     path: str
-    value: Scalar
+    value: Value
 
 
 def landings(trial: TrialConfig, config: Any = None) -> tuple[Landing, ...]:
@@ -124,7 +124,8 @@ def apply_landings(config: Any, trial: TrialConfig) -> None:
         SpaceError: If a path is not there; names the knob, the model and the nearest key.
     """
     for landing in landings(trial, config):
-        set_path(config, landing.path, landing.value, what=_what(landing, trial))
+        value = list(landing.value) if isinstance(landing.value, tuple) else landing.value
+        set_path(config, landing.path, value, what=_what(landing, trial))
 
 
 def assert_landed(config: Any, trial: TrialConfig) -> None:
@@ -135,7 +136,7 @@ def assert_landed(config: Any, trial: TrialConfig) -> None:
     """
     for landing in landings(trial, config):
         found = get_path(config, landing.path, what=_what(landing, trial))
-        if any(value != landing.value for value in found):
+        if any((tuple(value) if isinstance(value, list) else value) != landing.value for value in found):
             raise SpaceError.of(
                 f"expected {landing.value!r} at {landing.path}, but got {', '.join(map(repr, found))}",
                 where=_what(landing, trial),

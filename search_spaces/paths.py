@@ -97,7 +97,7 @@ def path_exists(config: Any, path: str) -> bool:
     return True
 
 
-def set_path(config: Any, path: str, value: Scalar, *, what: str = "") -> None:
+def set_path(config: Any, path: str, value: Scalar | list[Scalar], *, what: str = "") -> None:
     """Writes `value` to everything that `path` names, in place; a tuple on the way is replaced by a changed copy.
 
     Nothing is written unless everything is there. Args and Raises as `get_path`.
@@ -126,7 +126,7 @@ def _check_writable(config: Any, steps: tuple[_Step, ...], *, may_create: bool) 
             raise _MissingError(f"expected a dict to hold {steps[-1].text}, but got {_kind(node)}", "Shorten the path")
 
 
-def _write(node: Any, steps: tuple[_Step, ...], value: Scalar, *, may_create: bool) -> Any:
+def _write(node: Any, steps: tuple[_Step, ...], value: Scalar | list[Scalar], *, may_create: bool) -> Any:
     """Returns `node` with the value written into it; the same object unless it is a tuple."""
     if not steps:
         return value

@@ -5,7 +5,7 @@ parameters come parents first, each says when it is active, and samples are mapp
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,16 +13,18 @@ import numpy as np
 from search_spaces.conditions import Conditions, Parameter, TooManyWorldsError, holds, is_active, worlds
 from search_spaces.knob import Task
 from search_spaces.knobs import KNOBS, ORDERED_KNOBS, unordered
+from search_spaces.linked import Linked, Spread, linked_values
 from search_spaces.parameters import Int, plain, same
 from search_spaces.reader import read_draft
 from search_spaces.syntax import Locator, located
-from search_spaces.trial_config import Scalar, TrialConfig
+from search_spaces.trial_config import Scalar, TrialConfig, Value
 from search_spaces.wording import brief, nearest_name
 from segdata.errors import SpaceError
 
 __all__ = ["Parameter", "Space", "parse_space"]
 
 _SAMPLE_ATTEMPTS = 1000
+_LINK_TOLERANCE = 1e-9  # by which a computed value that is repeated may differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,9 @@ class Space:
         fixed: Knob -> value that every trial has.
         fixed_overrides: (config path, value) that every trial has.
         forbid: Combinations that no trial has.
+        linked: What is computed from other values of a sample, and is part of it.
+        spreads: Lists at config paths, of which a sample has the ends only.
+        variables: Names in samples that are no knobs: others are computed from them.
     """
 
     task: Task
@@ -42,6 +47,14 @@ class Space:
     fixed: Mapping[str, Scalar]
     fixed_overrides: tuple[tuple[str, Scalar], ...] = ()
     forbid: tuple[Conditions, ...] = ()
+    linked: tuple[Linked, ...] = ()
+    spreads: tuple[Spread, ...] = ()
+    variables: frozenset[str] = frozenset()
+
+    @property
+    def computed(self) -> tuple[Linked | Spread, ...]:
+        """What no sampler draws."""
+        return (*self.linked, *self.spreads)
 
     def active(self, parameter: Parameter, sample: Mapping[str, Scalar]) -> bool:
         """Says whether `parameter` exists beside the values of a (partial) sample."""
@@ -49,17 +62,36 @@ class Space:
 
     def forbidden(self, sample: Mapping[str, Scalar]) -> Mapping[str, Scalar] | None:
         """Returns the values of a (partial) sample that must not go together, or None if it is allowed."""
-        values = {**self.fixed, **sample}
+        values = self._with_computed({**self.fixed, **sample})
         for entry in self.forbid:
             if holds(entry, values):
                 return {name: values[name] for name, _ in entry}
         return unordered(values)
 
-    def complete(self, sample: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        """Checks a sample and returns it with the fixed knobs, in Python scalars of each knob's type.
+    def draw(self, suggest: Callable[[Parameter], Scalar]) -> dict[str, Scalar]:
+        """Returns a sample, perhaps a forbidden one, of what `suggest` says for each active parameter, parents first.
 
         Args:
-            sample: A value for each active parameter and for no other; fixed knobs may be repeated.
+            suggest: Draws one parameter; it is called for no other than the active ones.
+        """
+        values: dict[str, Scalar] = {}
+        for parameter in self.parameters:
+            if is_active(parameter, values):
+                values[parameter.knob] = suggest(parameter)
+        return self._with_links(values)
+
+    def _with_computed(self, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        return {**values, **linked_values(self.linked, values)}
+
+    def _with_links(self, sample: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """Returns a sample, which lacks the fixed knobs, with what is computed from it."""
+        return {**sample, **linked_values(self.linked, {**self.fixed, **sample})}
+
+    def complete(self, sample: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """Checks a sample and returns it with what is fixed and computed, in Python scalars of each knob's type.
+
+        Args:
+            sample: A value for each active parameter and for no other; what is fixed or computed may be repeated.
 
         Raises:
             SpaceError: If a value is missing, superfluous, out of its range, unknown, or forbidden beside others.
@@ -69,6 +101,8 @@ class Space:
         for parameter in self.parameters:
             if is_active(parameter, values):
                 values[parameter.knob] = _checked(parameter, given)
+        for name, value in linked_values(self.linked, values).items():
+            values[name] = _checked_link(name, value, given)
         for name in given:
             if name not in values:
                 raise self._superfluous(name)
@@ -88,7 +122,7 @@ class Space:
         return dict(self.fixed)
 
     def _superfluous(self, name: str) -> SpaceError:
-        knobs = [parameter.knob for parameter in self.parameters]
+        knobs = [*(parameter.knob for parameter in self.parameters), *(item.knob for item in self.linked)]
         if name in knobs:
             return SpaceError(f"sample: expected no {name} beside these values, but got one. Leave it out")
         return SpaceError(f"sample: expected a knob of the space, but got {name!r}. {nearest_name(name, set(knobs))}")
@@ -100,12 +134,14 @@ class Space:
             SpaceError: As `complete`.
         """
         trial = TrialConfig()
-        overrides = list(self.fixed_overrides)
-        for name, value in self.complete(sample).items():
+        overrides: list[tuple[str, Value]] = list(self.fixed_overrides)
+        values = self.complete(sample)
+        for name, value in values.items():
             if name in KNOBS:
                 trial = trial.with_value(KNOBS[name].field, value)
-            else:
+            elif name not in self.variables:
                 overrides.append((name, value))
+        overrides += [(item.knob, item.values(values)) for item in self.spreads if holds(item.when, values)]
         return replace(trial, overrides=tuple(overrides))
 
     def sample(self, rng: np.random.Generator) -> dict[str, Scalar]:
@@ -115,10 +151,7 @@ class Space:
             SpaceError: If a thousand draws were all forbidden.
         """
         for _ in range(_SAMPLE_ATTEMPTS):
-            values: dict[str, Scalar] = {}
-            for parameter in self.parameters:
-                if is_active(parameter, values):
-                    values[parameter.knob] = parameter.domain.sample(rng)
+            values = self.draw(lambda parameter: parameter.domain.sample(rng))
             if self.forbidden(values) is None:
                 return values
         raise SpaceError(
@@ -140,7 +173,7 @@ class Space:
         found = next(self._baselines(self.parameters, {}, fitted or {}), None)
         if found is None:
             raise SpaceError("space: expected an allowed baseline, but got only forbidden ones. Forbid less")
-        return found
+        return self._with_links(found)
 
     def _baselines(
         self, parameters: Sequence[Parameter], values: dict[str, Scalar], fitted: Mapping[str, Scalar]
@@ -174,7 +207,7 @@ class Space:
         """Returns how many different allowed samples there are, None if a range is continuous or they are too many."""
         tied = {name for entry in self.forbid for name, _ in entry}
         tied |= {parent for parameter in self.parameters for parent, _ in parameter.when}
-        tied |= ORDERED_KNOBS
+        tied |= ORDERED_KNOBS | {term for item in self.linked if item.knob in ORDERED_KNOBS for term in item.terms}
         free = [parameter for parameter in self.parameters if parameter.knob not in tied]
         if any(parameter.domain.size() is None for parameter in self.parameters):
             return None
@@ -200,6 +233,14 @@ def _checked(parameter: Parameter, given: Mapping[str, Scalar]) -> Scalar:
     return knob.coerce(value) if knob else value
 
 
+def _checked_link(name: str, value: Scalar, given: Mapping[str, Scalar]) -> Scalar:
+    found = given.get(name, value)
+    if isinstance(found, str | bool) or not math.isclose(float(found), float(value), rel_tol=_LINK_TOLERANCE):
+        problem = f"sample: expected {name}={value}, which is computed from other values, but got {found}"
+        raise SpaceError(f"{problem}. Leave it out")
+    return value
+
+
 def _pairs(values: Mapping[str, Scalar]) -> str:
     return ", ".join(f"{name}={value}" for name, value in values.items())
 
@@ -212,19 +253,31 @@ def parse_space(
     *,
     task: Task,
     where: str | Locator,
+    variables: Mapping[str, object] | None = None,
 ) -> Space:
     """Reads and checks a search space in the form of a sweep file.
 
     Args:
-        space: Knob -> {choice | float | int, log, step, when} or a list of such cases.
-        overrides: Config path -> one scalar, or a domain as in `space`.
+        space: Knob -> {choice | float | int, log, step, when}, {linked, factor, power, when}, or a list of such cases.
+        overrides: Config path -> one scalar, {spread, count, log, when}, or as in `space`.
         forbid: Combinations {knob: value or list} that must not be tried.
         fixed: Knob -> value.
         task: What the sweep is for; knobs and models of the other task are refused.
         where: Name of the source for messages, or a function that names a key in it.
+        variables: Name of the user's own -> a domain as in `space`; others are computed from them.
 
     Raises:
         SpaceError: With the key, what was found, the nearest known name, and the cure.
     """
-    draft = read_draft(space, overrides, forbid, fixed, task, located(where) if isinstance(where, str) else where)
-    return Space(task, draft.parameters, draft.fixed, draft.fixed_overrides, draft.forbid)
+    locate = located(where) if isinstance(where, str) else where
+    draft = read_draft(space, overrides, forbid, fixed, variables or {}, task, locate)
+    return Space(
+        task,
+        draft.parameters,
+        draft.fixed,
+        draft.fixed_overrides,
+        draft.forbid,
+        draft.linked,
+        draft.spreads,
+        draft.variables,
+    )

@@ -1,13 +1,13 @@
 """The forms in which a sweep file writes a space: `choice`, `float`, `int`, `log`, `step`, `when`, cases, `forbid`.
 
-Reads plain mappings into `Parameter`s and refuses what is not one of the forms; whether they make sense together is for
-`checks`. Every refusal names the key through a `Locator`.
+Reads plain mappings into domains and conditions, and refuses what is not one of the forms; whether they make sense
+together is for `condition_checks`, how cases are put together for `cases`. Every refusal names the key by a `Locator`.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeGuard
 
-from search_spaces.conditions import Conditions, Parameter
+from search_spaces.conditions import Conditions
 from search_spaces.knob import Knob
 from search_spaces.knobs import KNOBS
 from search_spaces.parameters import Choice, Domain, Float, Int, plain
@@ -15,7 +15,18 @@ from search_spaces.trial_config import Scalar
 from search_spaces.wording import brief, nearest_name
 from segdata.errors import SpaceError
 
-__all__ = ["Key", "Locator", "located", "read_forbid", "read_parameters", "read_value", "refuse"]
+__all__ = [
+    "Key",
+    "Locator",
+    "is_list",
+    "is_number",
+    "located",
+    "read_domain",
+    "read_forbid",
+    "read_value",
+    "read_when",
+    "refuse",
+]
 
 Key = tuple[str | int, ...]  # where in the sweep file, for example ("space", "lr", 0, "when")
 Locator = Callable[[Key], str]  # a key -> the text that names it in a message
@@ -39,56 +50,22 @@ def refuse(locate: Locator, key: Key, problem: str, cure: str) -> SpaceError:
     return SpaceError.of(problem, where=locate(key), cure=cure)
 
 
-def read_parameters(name: str, spec: object, key: Key, locate: Locator, knob: Knob | None) -> list[Parameter]:
-    """Reads what a space says of one knob, or of one config path if `knob` is None.
-
-    Args:
-        name: Name of the knob or the config path.
-        spec: One domain (a mapping) or a list of cases.
-        key: Where `spec` stands.
-        locate: Names a key in messages.
-        knob: Row of the knob, whose domain bounds this one.
-    """
-    if isinstance(spec, Mapping):
-        return [_read_case(name, spec, key, locate, knob, is_case=False)]
-    if not _is_list(spec) or not spec:
-        raise refuse(
-            locate,
-            key,
-            f"expected {{choice: [...]}}, {{float: [low, high]}} or {{int: [low, high]}}, but got {spec!r}",
-            f"Put a single value under `fixed`, or write `{name}: {{choice: [{spec}]}}`",
-        )
-    return [_read_case(name, case, (*key, index), locate, knob, is_case=True) for index, case in enumerate(spec)]
-
-
-def _read_case(name: str, spec: object, key: Key, locate: Locator, knob: Knob | None, *, is_case: bool) -> Parameter:
-    if not isinstance(spec, Mapping):
-        raise refuse(locate, key, f"expected a case {{when: ..., float: ...}}, but got {spec!r}", "Write a mapping")
-    if is_case and "when" not in spec:
-        raise refuse(
-            locate, key, "expected every case of a list to say `when` it holds, but got none", "Add when: {...}"
-        )
-    when = _read_when(spec["when"], (*key, "when"), locate) if "when" in spec else ()
-    domain = _read_domain(spec, key, locate, knob)
-    suffix = ",".join(f"{parent}={'|'.join(str(value) for value in values)}" for parent, values in when)
-    return Parameter(id=f"{name}[{suffix}]" if is_case else name, knob=name, domain=domain, when=when)
-
-
-def _read_when(spec: object, key: Key, locate: Locator) -> Conditions:
+def read_when(spec: object, key: Key, locate: Locator) -> Conditions:
+    """Reads conditions: {knob: value or list}."""
     if not isinstance(spec, Mapping) or not spec:
         raise refuse(locate, key, f"expected {{knob: value or list}}, but got {spec!r}", "Write when: {model: ...}")
     return tuple((str(parent), _read_values(values, (*key, parent), locate)) for parent, values in spec.items())
 
 
 def _read_values(values: object, key: Key, locate: Locator) -> tuple[Scalar, ...]:
-    listed = list(values) if _is_list(values) else [values]
+    listed = list(values) if is_list(values) else [values]
     try:
         return Choice(tuple(plain(value) for value in listed)).values
     except SpaceError as error:
         raise SpaceError(f"{locate(key)}: {error}") from error
 
 
-def _read_domain(spec: Mapping[str, object], key: Key, locate: Locator, knob: Knob | None) -> Domain:
+def read_domain(spec: Mapping[str, object], key: Key, locate: Locator, knob: Knob | None) -> Domain:
     """Reads `choice`, `float` or `int` with `log` and `step`, inside the knob's own domain."""
     for word in spec:
         if word not in _WORDS:
@@ -115,7 +92,7 @@ def _read_choice(spec: Mapping[str, object], key: Key, locate: Locator, knob: Kn
                 locate, (*key, word), f"expected `{word}` beside float or int, but got it beside choice", "Drop it"
             )
     values, here = spec["choice"], (*key, "choice")
-    if not _is_list(values):
+    if not is_list(values):
         raise refuse(locate, here, f"expected a list of values, but got {values!r}", f"Write choice: [{values}]")
     try:
         scalars = tuple(plain(value) for value in values)
@@ -164,7 +141,7 @@ def _read_range(word: str, spec: Mapping[str, object], key: Key, locate: Locator
     log, step = spec.get("log", False), spec.get("step")
     if not isinstance(log, bool):
         raise refuse(locate, (*key, "log"), f"expected true or false, but got {log!r}", "Write log: true")
-    if step is not None and not _is_number(step, whole=word == "int"):
+    if step is not None and not is_number(step, whole=word == "int"):
         kind = "whole number" if word == "int" else "number"
         raise refuse(locate, (*key, "step"), f"expected a {kind}, but got {step!r}", "Give the distance of two values")
     try:
@@ -186,9 +163,9 @@ def _range(word: str, ends: tuple[int | float, int | float], log: bool, step: ob
 
 
 def _read_ends(word: str, ends: object, key: Key, locate: Locator) -> tuple[int | float, int | float]:
-    if _is_list(ends) and len(ends) == 2:
+    if is_list(ends) and len(ends) == 2:
         low, high = ends
-        if _is_number(low, whole=word == "int") and _is_number(high, whole=word == "int"):
+        if is_number(low, whole=word == "int") and is_number(high, whole=word == "int"):
             return low, high
     kind = "whole numbers" if word == "int" else "numbers"
     raise refuse(locate, key, f"expected two {kind} [low, high], but got {ends!r}", f"Write {word}: [low, high]")
@@ -196,7 +173,7 @@ def _read_ends(word: str, ends: object, key: Key, locate: Locator) -> tuple[int 
 
 def read_forbid(entries: object, locate: Locator, known: Collection[str]) -> tuple[Conditions, ...]:
     """Reads the combinations that must not be tried: a list of {knob: value or list}."""
-    if not _is_list(entries):
+    if not is_list(entries):
         raise refuse(locate, ("forbid",), f"expected a list of {{knob: value}}, but got {entries!r}", "Write - {...}")
     read = []
     for index, entry in enumerate(entries):
@@ -213,10 +190,12 @@ def read_forbid(entries: object, locate: Locator, known: Collection[str]) -> tup
     return tuple(read)
 
 
-def _is_list(value: object) -> TypeGuard[Sequence[object]]:
+def is_list(value: object) -> TypeGuard[Sequence[object]]:
+    """Says whether `value` is a list rather than a text or a single value."""
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
-def _is_number(value: object, *, whole: bool) -> TypeGuard[int | float]:
+def is_number(value: object, *, whole: bool) -> TypeGuard[int | float]:
+    """Says whether `value` is a number, true and false being none."""
     kinds = int if whole else int | float
     return isinstance(value, kinds) and not isinstance(value, bool)

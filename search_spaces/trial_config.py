@@ -19,9 +19,11 @@ __all__ = [
     "Scalar",
     "ThresholdChoice",
     "TrialConfig",
+    "Value",
 ]
 
 Scalar = bool | int | float | str
+Value = Scalar | tuple[Scalar, ...]  # of a config path, which may hold a list
 
 DEFAULT_EPOCHS = 12
 DEFAULT_VALIDATIONS = 10  # of a plan in iterations
@@ -154,7 +156,7 @@ class TrialConfig:
     loss: LossChoice = field(default_factory=LossChoice)
     augmentation: tuple[tuple[str, Scalar], ...] = ()  # (step, probability or strength), sorted by name
     thresholds: ThresholdChoice = field(default_factory=ThresholdChoice)
-    overrides: tuple[tuple[str, Scalar], ...] = ()  # (dotted path in the MMEngine config, value), in order
+    overrides: tuple[tuple[str, Value], ...] = ()  # (dotted path in the MMEngine config, value), in order
 
     def get(self, path: str) -> Scalar | None:
         """Returns the value of a dotted field, for example `optimization.lr`."""
@@ -185,7 +187,12 @@ class TrialConfig:
             for item in fields(cls)
             if item.name not in _PAIRS and item.name in values
         }
-        pairs: dict[str, Any] = {name: tuple((key, value) for key, value in values.get(name, ())) for name in _PAIRS}
+        pairs: dict[str, Any] = {
+            name: tuple(
+                (key, tuple(value) if isinstance(value, list) else value) for key, value in values.get(name, ())
+            )
+            for name in _PAIRS
+        }
         return cls(**groups, **pairs)
 
     def hash(self) -> str:

@@ -21,6 +21,7 @@ from search_spaces.trial_config import Scalar
 from segdata.errors import InputError, TrialSiteError
 from segsweep.checkpoints import CheckpointKeeper, store_of
 from segsweep.data_roles import SweepRoles, check_images, read_roles
+from segsweep.ending import Extension, budget_of, extended, over, record_end, record_extension
 from segsweep.initial_weights import check_weights, keep_copies, other_sweeps, try_local_weights
 from segsweep.leaderboard import rank
 from segsweep.preflight import check_configs, check_devices, fitted_values
@@ -28,7 +29,10 @@ from segsweep.progress import ProgressObserver
 from segsweep.ray_session import ray_session
 from segsweep.resources import TrialResources, cluster_nodes, this_machine, trial_resources
 from segsweep.run_folder import Origin, RunFolder
-from segsweep.search.searcher import StudySearcher, SweepObserver, enqueue_baseline
+from segsweep.search.budget import End, Spent
+from segsweep.search.grid import check_grid
+from segsweep.search.proposals import enqueue_baseline
+from segsweep.search.searcher import StudySearcher, SweepObserver
 from segsweep.search.study import Study, TrialRecord, trial_records
 from segsweep.sweep_file import Sweep
 from segsweep.tracking import TrackingObserver
@@ -38,8 +42,6 @@ from trainables.description import DataDescription
 
 __all__ = ["SweepResult", "resume", "start"]
 
-End = Literal["finished", "out-of-time", "interrupted"]
-
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
@@ -47,6 +49,7 @@ class SweepResult:
 
     records: tuple[TrialRecord, ...]
     end: End
+    reason: str = ""
 
     @property
     def finished(self) -> bool:
@@ -78,23 +81,34 @@ def start(sweep: Sweep, console: Console, address: str | None = None) -> SweepRe
         return launch(sweep, folder, console, address)
 
 
-def resume(sweep: Sweep, console: Console, address: str | None = None) -> SweepResult:
+def resume(
+    sweep: Sweep, console: Console, address: str | None = None, extension: Extension | None = None
+) -> SweepResult:
     """Goes on with a sweep from wherever its study stands; a finished one only has its MLflow runs completed.
+
+    Args:
+        sweep: As it was started.
+        console: Where progress goes.
+        address: Of a Ray cluster; None = here.
+        extension: What is added to its budget, for good.
 
     Raises:
         InputError: It is running, or its data or store is not what it was.
     """
     folder = RunFolder(sweep.path)
     with stopped_by_sigterm(), folder.locked():
-        records = trial_records(folder.study(writable=True))
-        if not is_finished(sweep, records):
+        study = folder.study(writable=True)
+        sweep = extended(sweep, study, extension)
+        spent = over(sweep, study)
+        if spent is None:
             return launch(sweep, folder, console, address)
-        console.print(f"{sweep.config.name} has finished: all {len(records)} trials have ended", highlight=False)
+        console.print(f"{sweep.config.name} has finished: {spent.reason}", highlight=False)
+        records = trial_records(study)
         recorder = open_recorder(sweep, folder.read_origin(), {})
         tracking = TrackingObserver(recorder, folder.trial, keeper_of(sweep, folder).keeps)
         tracking.synchronize(records)
-        end_run(tracking, sweep, records, "finished")
-        return SweepResult(records, "finished")
+        end_run(tracking, sweep, records, spent.end)
+        return SweepResult(records, spent.end, spent.reason)
 
 
 @contextmanager
@@ -113,19 +127,16 @@ def stopped_by_sigterm() -> Iterator[None]:
 def refuse_taken_name(sweep: Sweep, folder: RunFolder) -> None:
     """Raises InputError that says how far the sweep of this name is."""
     name = sweep.config.name
-    finished = is_finished(sweep, trial_records(folder.study()))
+    study = folder.study()
+    finished = over(extended(sweep, study), study) is not None
     raise InputError.of(
         f"expected a new name, but {name!r} is a sweep that has {'' if finished else 'not '}finished",
         where=folder.path,
-        cure=f"Choose another name, or see its trials by `segsweep best {folder.path}`."
+        cure=f"Choose another name, or see its trials by `segsweep best {folder.path}`; "
+        f"for more of them: `segsweep resume {folder.path} --trials +10`."
         if finished
         else f"Go on with `segsweep resume {folder.path}`, or choose another name.",
     )
-
-
-def is_finished(sweep: Sweep, records: tuple[TrialRecord, ...]) -> bool:
-    """Tells whether all trials of the budget have ended."""
-    return len(records) >= sweep.config.budget.trials and all(record.ended for record in records)
 
 
 def launch(sweep: Sweep, folder: RunFolder, console: Console, address: str | None) -> SweepResult:
@@ -158,7 +169,9 @@ def check(sweep: Sweep, folder: RunFolder, console: Console) -> Checked:
     Raises:
         InputError: Something about them is wrong, or the data is not what the sweep was started with.
     """
-    console.print(f"checking data and space of {sweep.config.name}", highlight=False)
+    config = sweep.config
+    console.print(f"checking data and space of {config.name}", highlight=False)
+    check_grid(config.search.sampler, sweep.space, sweep.source)
     roles = read_roles(sweep)
     origin = folder.read_origin() if folder.exists else Origin.new(sweep, roles.fingerprint)
     if origin.fingerprint != roles.fingerprint:
@@ -228,6 +241,7 @@ def run_trials(
     """Runs what the study lacks, and records it."""
     config = sweep.config
     study = folder.study(writable=True)
+    record_extension(study, folder.config().budget, config.budget)
     enqueue_baseline(study, sweep.space, checked.fitted)
     before = trial_records(study)
     show_plan(sweep, sum(record.ended for record in before), resources, console)
@@ -241,14 +255,17 @@ def run_trials(
     with ProgressObserver(console, config.metric, config.mode, config.budget.trials, before) as progress:
         observers: tuple[SweepObserver, ...] = (tracking, keeper, progress)
         for attempt in range(config.max_failures + 1):
-            searcher = searcher_of(sweep, folder, study, observers, deadline_unix_s)
+            searcher = searcher_of(sweep, folder, study, observers, resources, deadline_unix_s)
             last = attempt == config.max_failures
             if not searcher.left or fit(searcher, context, resources, folder, last_attempt=last):
                 break
+        if (spent := searcher.spent()) is not None:
+            searcher.end_unfinished(f"the sweep ended: {spent.reason}")
     records = trial_records(study)
-    end = end_of(sweep, records, deadline_unix_s)
-    end_run(tracking, sweep, records, end)
-    return SweepResult(records, end)
+    ended = over(sweep, study) or cut_short(sweep, records, deadline_unix_s)
+    record_end(study, ended)
+    end_run(tracking, sweep, records, ended.end)
+    return SweepResult(records, ended.end, ended.reason)
 
 
 def searcher_of(
@@ -256,6 +273,7 @@ def searcher_of(
     folder: RunFolder,
     study: Study,
     observers: Sequence[SweepObserver],
+    resources: TrialResources,
     deadline_unix_s: float | None,
 ) -> StudySearcher:
     """Returns a searcher that goes on from where the study stands."""
@@ -265,19 +283,25 @@ def searcher_of(
         sweep.space,
         metric=config.metric,
         mode=config.mode,
-        budget=config.budget.trials,
+        budget=budget_of(sweep),
         files_of=folder.trial,
         scheduler=scheduler_of(sweep, trial_records(study)),
         observers=observers,
         deadline_unix_s=deadline_unix_s,
+        grid=config.search.sampler.grid is not None,
+        seed=config.search.seed,
+        devices=resources.gpu or resources.cpu,
     )
 
 
-def end_of(sweep: Sweep, records: tuple[TrialRecord, ...], deadline_unix_s: float | None) -> End:
-    """Tells why a launch ended."""
-    if is_finished(sweep, records):
-        return "finished"
-    return "interrupted" if deadline_unix_s is None or time.time() < deadline_unix_s else "out-of-time"
+def cut_short(sweep: Sweep, records: tuple[TrialRecord, ...], deadline_unix_s: float | None) -> Spent:
+    """Tells why a launch ended before its sweep was over."""
+    if deadline_unix_s is None or time.time() < deadline_unix_s:
+        return Spent("interrupted", "interrupted")
+    ended, budget = sum(record.ended for record in records), sweep.config.budget
+    return Spent(
+        "out-of-time", f"the {budget.hours:g} h of the budget are over after {ended} of {budget.trials} trials"
+    )
 
 
 def show_plan(sweep: Sweep, ended: int, resources: TrialResources, console: Console) -> None:

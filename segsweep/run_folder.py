@@ -5,6 +5,7 @@ data/           one file a role, as trials read it    study.journal  the study
 trials/NNNN/    one folder a trial                    tune/        Ray Tune's own state, one folder a launch
 initial/        weights of other sweeps that trials start from
 ensembles/      prediction sets and ensembles         driver.lock  held by the one driver
+wishes/         points that the user wants tried
 """
 
 import fcntl
@@ -76,6 +77,10 @@ class RunFolder:
     @property
     def ensembles(self) -> Path:
         return self.path / "ensembles"
+
+    @property
+    def wishes(self) -> Path:
+        return self.path / "wishes"
 
     @property
     def exists(self) -> bool:

@@ -1,35 +1,32 @@
 """What a sweep file may say: frozen records, one a section, which refuse unknown keys and wrong types.
 
 They hold what was written; `sweep_file` reads them from YAML, resolves paths and parses the space. A `SweepConfig` can
-be built in Python just as well. Imports pydantic and the metric names of `segscore`.
+be built in Python just as well. `search` and `budget` have a room of their own, `search_config`. Imports pydantic and
+the metric names of `segscore`.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from segscore.metrics import METRICS
+from segsweep.config_section import Number, Section, Whole
+from segsweep.search_config import BudgetConfig, SearchConfig
 
 __all__ = [
-    "AshaConfig",
-    "BudgetConfig",
     "DataConfig",
     "EnsembleConfig",
     "PresetConfig",
     "ResourcesConfig",
     "RoleConfig",
-    "SchedulerConfig",
-    "SearchConfig",
     "StorageConfig",
     "SweepConfig",
     "TrackingConfig",
     "WeightsConfig",
 ]
 
-Whole = Annotated[int, Strict()]
-Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Task = Literal["instance", "semantic"]
 
 DEFAULT_METRICS: dict[str, str] = {"instance": "segm_mAP", "semantic": "mIoU"}
@@ -48,11 +45,7 @@ def _refuse_later(value: object, known: tuple[str, ...], later: tuple[str, ...])
     return value
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class RoleConfig(_Section):
+class RoleConfig(Section):
     """The images of one role and their labels: COCO annotations (instance) or a folder of label maps (semantic)."""
 
     images: str
@@ -60,7 +53,7 @@ class RoleConfig(_Section):
     labels: str | None = None
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """Either the roles, or a dataset folder with a split file of it."""
 
     train: RoleConfig | None = None
@@ -89,72 +82,7 @@ class DataConfig(_Section):
         return self
 
 
-class AshaConfig(_Section):
-    """Asynchronous successive halving on `epoch`."""
-
-    grace_epochs: Annotated[Whole, Field(ge=1)] = 1
-    reduction_factor: Annotated[Number, Field(gt=1)] = 3
-
-
-class SchedulerConfig(_Section):
-    """Which trials are stopped early: none, or by ASHA. A sweep file writes `none`, `asha` or `asha: {...}`."""
-
-    asha: AshaConfig | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, value: object) -> object:
-        for name in value if isinstance(value, Mapping) else [value]:
-            _refuse_later(name, ("none", "asha"), ("hyperband", "median", "pbt"))
-        if isinstance(value, str):
-            if value not in ("none", "asha"):
-                raise ValueError(f"expected none or asha, but got {value!r}. Choose one of them")
-            return {} if value == "none" else {"asha": {}}
-        if isinstance(value, Mapping) and "asha" in value and value["asha"] is None:
-            return {**value, "asha": {}}  # `asha:` without settings
-        return value
-
-
-class SearchConfig(_Section):
-    """How the space is searched."""
-
-    strategy: Literal["joint"] = "joint"
-    sampler: Literal["tpe", "random"] = "tpe"
-    scheduler: SchedulerConfig = SchedulerConfig()
-    folds: Annotated[Whole, Field(ge=1)] = 1
-    seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 0
-
-    @field_validator("strategy", mode="before")
-    @classmethod
-    def _strategy_of_now(cls, value: object) -> object:
-        name = next(iter(value), "") if isinstance(value, Mapping) else value
-        _refuse_later(name, ("joint",), ("staged",))
-        return value
-
-    @field_validator("sampler", mode="before")
-    @classmethod
-    def _sampler_of_now(cls, value: object) -> object:
-        return _refuse_later(value, ("tpe", "random"), ("grid", "cmaes", "gp", "nsga2"))
-
-    @field_validator("folds")
-    @classmethod
-    def _one_fold(cls, value: int) -> int:
-        if value != 1:
-            raise ValueError(
-                f"expected 1, but got {value}; several folds a trial are not in this version. Write folds: 1"
-            )
-        return value
-
-
-class BudgetConfig(_Section):
-    """When the sweep ends, and how many trials run at a time (None = as many as fit)."""
-
-    trials: Annotated[Whole, Field(ge=1)]
-    hours: Annotated[Number, Field(gt=0)] | None = None
-    concurrent: Annotated[Whole, Field(ge=1)] | None = None
-
-
-class ResourcesConfig(_Section):
+class ResourcesConfig(Section):
     """What one trial gets; None = found out from the node. A sweep file writes `auto` or `{cpu: 4, gpu: 0.5}`."""
 
     cpu: Annotated[Number, Field(gt=0)] | None = None
@@ -175,19 +103,45 @@ class ResourcesConfig(_Section):
         return value
 
 
-class PresetConfig(_Section):
-    """The preset that the space builds on, and what of it is left out. A sweep file writes its name, or both."""
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class PresetConfig(Section):
+    """The preset that the space builds on, those that come on top of it, and what of them all is left out.
+
+    A sweep file writes a name, a list of names, or `{name: ..., drop: [...]}`.
+    """
 
     name: str
+    then: tuple[str, ...] = ()  # later ones, each of which wins over those before it
     drop: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All presets, the later ones winning."""
+        return (self.name, *self.then)
 
     @model_validator(mode="before")
     @classmethod
-    def _from_name(cls, value: object) -> object:
-        return {"name": value} if isinstance(value, str) else value
+    def _from_names(cls, value: object) -> object:
+        value = {"name": value} if isinstance(value, str | list | tuple) else value
+        if not isinstance(value, Mapping) or not isinstance(value.get("name"), list | tuple):
+            return value
+        names = value["name"]
+        if not names:
+            raise ValueError("expected the name of a preset, but got an empty list. Name one, or drop `preset`")
+        return {**value, "name": names[0], "then": [*names[1:], *value.get("then", ())]}
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        for index, name in enumerate(self.names):
+            if name in self.names[:index]:
+                raise ValueError(f"expected each preset once, but got {name} twice. Remove one")
+        return self
 
 
-class StorageConfig(_Section):
+class StorageConfig(Section):
     """Where trials are kept, how many trials' weights, and a second place for checkpoints (a folder or fsspec URL)."""
 
     path: str = "runs"
@@ -195,13 +149,13 @@ class StorageConfig(_Section):
     checkpoints: str | None = None
 
 
-class TrackingConfig(_Section):
+class TrackingConfig(Section):
     """Where MLflow records the sweep."""
 
     uri: str = "sqlite:///mlflow.db"
 
 
-class WeightsConfig(_Section):
+class WeightsConfig(Section):
     """Where published weights lie on each node (None = torch's cache), and what serves them in their authors' place."""
 
     folder: str | None = None
@@ -217,7 +171,7 @@ class WeightsConfig(_Section):
         return value
 
 
-class EnsembleConfig(_Section):
+class EnsembleConfig(Section):
     """How the best trials are combined; no methods = those of the task."""
 
     top: Annotated[Whole, Field(ge=2)] = 3
@@ -230,11 +184,7 @@ class EnsembleConfig(_Section):
         return _refuse_later(value, ("top",), ("greedy", "genetic", "all"))
 
 
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-class SweepConfig(_Section):
+class SweepConfig(Section):
     """A whole sweep file; the keys are described in the user guide."""
 
     name: str
@@ -247,7 +197,10 @@ class SweepConfig(_Section):
     budget: BudgetConfig
     resources: ResourcesConfig = ResourcesConfig()
     preset: PresetConfig | None = None
+    include: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
+    variables: dict[str, Any] = Field(default_factory=dict)
     space: dict[str, Any] = Field(default_factory=dict)
+    space_function: str | None = None  # FILE.py:FUNCTION, which a sweep file writes as `space`
     overrides: dict[str, Any] = Field(default_factory=dict)
     forbid: tuple[dict[str, Any], ...] = ()
     fixed: dict[str, Any] = Field(default_factory=dict)
@@ -265,6 +218,15 @@ class SweepConfig(_Section):
     def _metric_of_task(cls, values: object) -> object:
         if isinstance(values, dict) and values.get("task") in DEFAULT_METRICS:
             return {"metric": DEFAULT_METRICS[values["task"]], **values}
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _space_of_function(cls, values: object) -> object:
+        if isinstance(values, dict) and isinstance(values.get("space"), str):
+            return {name: value for name, value in values.items() if name != "space"} | {
+                "space_function": values["space"]
+            }
         return values
 
     @field_validator("name", "project")

@@ -12,14 +12,17 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from search_spaces.preset import Preset
-from search_spaces.space import Space
+from search_spaces.define_by_run import read_function, unrolled
+from search_spaces.preset import PRESETS, Preset, read_preset
+from search_spaces.preset_chain import chain_presets
+from search_spaces.sections import SECTIONS, Sections, read_fragment
+from search_spaces.space import Space, parse_space
 from search_spaces.wording import nearest_name
 from search_spaces.yaml_source import read_yaml
 from segdata.dataset_folder import open_dataset_folder
 from segdata.errors import DatasetError, SweepFileError
-from segsweep.sweep_config import ENSEMBLE_METHODS, DataConfig, RoleConfig, SweepConfig
-from segsweep.sweep_space import Locate, read_space
+from segsweep.sweep_config import ENSEMBLE_METHODS, DataConfig, PresetConfig, RoleConfig, SweepConfig
+from segsweep.sweep_space import Locate
 from segtrack import resolve_uri
 
 __all__ = ["Role", "Sweep", "SweepConfig", "SweepData", "load_sweep", "read_config", "resolve_sweep"]
@@ -59,8 +62,10 @@ class Sweep:
         space: What may be tried.
         storage: Folder that holds the sweeps' own folders.
         tracking_uri: MLflow's, with an absolute path if it names a file.
-        preset: What the space builds on.
+        preset: What the space builds on; several presets as one.
         weights: Folder of published weights, the same on each node; None = torch's cache.
+        whole: The config with its whole space written in, so that it needs no included file and no function.
+        notes: What won over what where presets and included files disagree, a line each.
     """
 
     config: SweepConfig
@@ -73,11 +78,20 @@ class Sweep:
     tracking_uri: str
     preset: Preset | None = None
     weights: Path | None = None
+    whole: SweepConfig | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
         """The sweep's own folder: storage / name."""
         return self.storage / self.config.name
+
+    def text(self) -> str:
+        """Returns the sweep file as it is kept: as it was written, unless its space lies in other files as well."""
+        if self.source is not None and not self.config.include and self.config.space_function is None:
+            return self.source.read_text(encoding="utf-8")
+        whole = self.whole or self.config
+        return whole.model_dump_json(exclude_unset=True, exclude={"include"}, indent=2) + "\n"  # JSON is YAML
 
 
 def load_sweep(path: Path | str, *, folder: Path | None = None) -> Sweep:
@@ -127,7 +141,9 @@ def resolve_sweep(
     folder = folder.absolute()
     locate = locate or (lambda key: "sweep: " + ".".join(str(part) for part in key))
     _check_task(config, locate)
-    space, preset = read_space(config, locate)
+    own, notes = _with_fragments(config, folder, locate)
+    preset, told = _preset(config, config.preset, locate) if config.preset else (None, ())
+    drop = config.preset.drop if config.preset else ()
     data = _resolve_data(config, folder, locate)
     by_dataset = Path(config.data.dataset).name if config.data.dataset else ""
     return Sweep(
@@ -136,12 +152,81 @@ def resolve_sweep(
         folder=folder,
         project=config.project or by_dataset or config.name,
         data=data,
-        space=space,
+        space=_space(config, own if preset is None else own.on_preset(preset, drop)),
         preset=preset,
+        whole=_whole(config, own),
+        notes=(*told, *notes),
         storage=_absolute(config.storage.path, folder),
         tracking_uri=resolve_uri(config.tracking.uri, folder, where=locate(("tracking", "uri"))),
         weights=None if config.weights.folder is None else _absolute(config.weights.folder, folder),
     )
+
+
+def _with_fragments(config: SweepConfig, folder: Path, locate: Locate) -> tuple[Sections, tuple[str, ...]]:
+    """Returns the own sections on top of those of the included files, and which of these won over which."""
+    below: Sections | None = None
+    notes = []
+    for index, name in enumerate(config.include):
+        path = _existing(name, folder, ("include", index), "a YAML file to include", locate, is_file=True)
+        fragment = read_fragment(path)
+        won = [knob for knob in fragment.names() if below is not None and knob in below.names()]
+        notes += [f"{name} wins over what is included before it on {', '.join(won)}"] if won else []
+        below = fragment if below is None else fragment.over(below)
+    own = Sections(locate=locate, forbid=config.forbid, **{name: getattr(config, name) for name in SECTIONS})
+    if config.space_function is not None:
+        own = own.over(_function(config.space_function, folder, locate))
+    return (own if below is None else own.over(below)), tuple(notes)
+
+
+def _function(text: str, folder: Path, locate: Locate) -> Sections:
+    """Returns what a space function of the user's own says, in a sweep file's form."""
+    file, _, name = text.rpartition(":")
+    if not file.endswith(".py") or not name.isidentifier():
+        problem = f"expected `key: value` lines or FILE.py:FUNCTION, but got {text!r}"
+        raise SweepFileError.of(problem, where=locate(("space",)), cure="Write space: my_space.py:space")
+    path, where = _existing(file, folder, ("space",), "a Python file", locate, is_file=True), locate(("space",))
+    return unrolled(read_function(path, name, where), path, where)
+
+
+def _preset(config: SweepConfig, chosen: PresetConfig, locate: Locate) -> tuple[Preset, tuple[str, ...]]:
+    """Returns the presets as one, and which of them won over which."""
+    presets = []
+    for index, name in enumerate(chosen.names):
+        key = ("preset", "name", index) if chosen.then else ("preset", "name")
+        if name not in PRESETS:
+            problem = f"expected the name of a preset, but got {name!r}"
+            raise SweepFileError.of(problem, where=locate(key), cure=nearest_name(name, PRESETS))
+        preset = read_preset(name)
+        if preset.task != config.task:
+            fitting = [known for known in PRESETS if read_preset(known).task == config.task]
+            problem = f"expected a preset for the task {config.task}, but got {name}, which is {preset.task}"
+            raise SweepFileError.of(problem, where=locate(key), cure=f"Choose from {', '.join(fitting)}")
+        presets.append(preset)
+    whole, notes = chain_presets(presets)
+    for index, knob in enumerate(chosen.drop):
+        if knob not in whole.knobs():
+            problem = f"expected a knob of the preset {whole.name}, but got {knob!r}"
+            cure = nearest_name(knob, whole.knobs())
+            raise SweepFileError.of(problem, where=locate(("preset", "drop", index)), cure=cure)
+    return whole, notes
+
+
+def _space(config: SweepConfig, sections: Sections) -> Space:
+    return parse_space(
+        sections.space,
+        sections.overrides,
+        sections.forbid,
+        sections.fixed,
+        task=config.task,
+        where=sections.locate,
+        variables=sections.variables,
+    )
+
+
+def _whole(config: SweepConfig, own: Sections) -> SweepConfig:
+    sections = {name: dict(getattr(own, name)) for name in SECTIONS} | {"forbid": tuple(own.forbid)}
+    said: dict[str, object] = {name: section for name, section in sections.items() if section}
+    return config.model_copy(update=said | ({"space_function": None} if config.space_function else {}))
 
 
 def _check_task(config: SweepConfig, locate: Locate) -> None:
@@ -204,7 +289,9 @@ def _resolve_role(role: RoleConfig, task: str, name: str, folder: Path, locate: 
     return Role(images, labels=_existing(labels, folder, (*key, wanted), "a folder of label maps", locate))
 
 
-def _existing(text: str, folder: Path, key: Sequence[str], what: str, locate: Locate, *, is_file: bool = False) -> Path:
+def _existing(
+    text: str, folder: Path, key: Sequence[str | int], what: str, locate: Locate, *, is_file: bool = False
+) -> Path:
     path = _absolute(text, folder)
     if path.is_file() if is_file else path.is_dir():
         return path

@@ -12,13 +12,14 @@ from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import TrialScheduler
+from ray.tune.stopper import Stopper
 
 from segdata.errors import SegsweepError
 from segsweep.checkpoints import store_of
 from segsweep.preflight import longest_plan
 from segsweep.resources import TrialResources
 from segsweep.run_folder import RunFolder
-from segsweep.search.schedulers import build_scheduler, replay
+from segsweep.search.schedulers import build_scheduler, expect
 from segsweep.search.searcher import StudySearcher
 from segsweep.search.study import TrialRecord
 from segsweep.sweep_file import Sweep
@@ -45,19 +46,32 @@ class SilentTune(TrialProgressCallback):
         """Prints nothing."""
 
 
+class BudgetStopper(Stopper):
+    """Ends all trials at once when the searcher says that the budget is used up; Tune asks ten times a second."""
+
+    def __init__(self, searcher: StudySearcher) -> None:
+        self.searcher: StudySearcher | None = searcher
+
+    def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
+        """Ends no trial alone."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Tells whether it is over."""
+        return self.searcher is not None and self.searcher.spent() is not None
+
+    def __getstate__(self) -> dict[str, object]:
+        """Tune pickles it into a file that nothing of ours reads back."""
+        return {"searcher": None}
+
+
 def scheduler_of(sweep: Sweep, before: tuple[TrialRecord, ...]) -> TrialScheduler:
     """Returns the scheduler with the rungs that earlier launches filled."""
     config = sweep.config
-    asha = config.search.scheduler.asha
-    scheduler = build_scheduler(
-        None if asha is None else (asha.grace_epochs, asha.reduction_factor),
-        config.metric,
-        config.mode,
-        longest_plan(sweep.space),
-    )
+    scheduler = build_scheduler(config.search.scheduler, config.metric, config.mode, longest_plan(sweep.space))
     for record in before:
         if record.ended:
-            replay(scheduler, config.metric, record)
+            expect(scheduler, record, f"study-{record.number}")
     return scheduler
 
 
@@ -151,6 +165,7 @@ def tuner_of(
             storage_path=str(launch_folder.parent),
             failure_config=tune.FailureConfig(max_failures=context.max_failures),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            stop=BudgetStopper(searcher),
             verbose=0,
             callbacks=[SilentTune()],
         ),

@@ -189,6 +189,8 @@ def follow(crew: Crew, files: TrialFiles, context: TrialContext, deadline_s: flo
         left_s = None if deadline_s is None else deadline_s - time.time()
         if left_s is not None and left_s <= 0:
             return Outcome("out-of-time", "the time for this trial was up")
+        if files.is_asked_to_stop():
+            return Outcome("out-of-time", "ended by `segsweep stop-trial`")
         patience_s = context.stall_s if crew.place else max(context.stall_s, START_S)
         if time.monotonic() - crew.heard_s > patience_s:
             crew.write_stacks()

@@ -7,6 +7,7 @@ checkpoint/     what Ray is handed: a pointer to last.pth       train.log      o
 initial_weights.json  what of the model was loaded before the first step (absent with `init: none`)
 states/         last.pth of the newest epochs, for other trials to go on from (only where a scheduler does that)
 parts.json      in how many parts each training batch is taken, for want of memory (absent: whole)
+stop            asks the trial to end
 outcome.json    how the trial ended, as far as the trial itself knows (a scheduler's stop is known to the driver only)
 """
 
@@ -93,6 +94,14 @@ class TrialFiles:
         partial = self.directory / "parts.tmp"
         partial.write_text(json.dumps({"parts": parts}))
         partial.replace(self.directory / "parts.json")
+
+    def ask_to_stop(self) -> None:
+        """Leaves word that the trial should end."""
+        (self.directory / "stop").touch()
+
+    def is_asked_to_stop(self) -> bool:
+        """Tells whether somebody left that word."""
+        return (self.directory / "stop").exists()
 
     def reserve_outcome(self) -> None:
         """Takes room on the disk for the outcome, so that it can be written when the disk is full."""

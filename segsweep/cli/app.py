@@ -22,6 +22,7 @@ from segsweep.cli.predict import predict
 from segsweep.cli.run import check, resume, run
 from segsweep.cli.score import score
 from segsweep.cli.spaces import spaces_app
+from segsweep.cli.steer import enqueue, stop_trial
 from segsweep.cli.ui import ui
 from segsweep.cli.weights import weights_app
 
@@ -57,7 +58,7 @@ def options(
         os.environ["SEGSWEEP_DEBUG"] = "1"
 
 
-for command in (demo, doctor, check, run, resume, best, ensemble, predict, score, ui):
+for command in (demo, doctor, check, run, resume, enqueue, stop_trial, best, ensemble, predict, score, ui):
     app.command()(command)
 app.add_typer(data_app, name="data")
 app.add_typer(spaces_app, name="spaces")

@@ -16,8 +16,18 @@ __all__ = ["check", "resume", "run"]
 
 Address = Annotated[str | None, typer.Option(help="Ray cluster to run on (`auto` on its head node); none = here.")]
 Storage = Annotated[Path, typer.Option(help="Folder that holds the sweeps' folders.")]
+MORE = "as a number, or + and what comes on top."
+Trials = Annotated[str | None, typer.Option(help=f"A larger number of trials, {MORE}")]
+Hours = Annotated[str | None, typer.Option(help=f"Other hours a launch, {MORE}")]
+Patience = Annotated[str | None, typer.Option(help=f"A larger patience, {MORE}")]
+DeviceHours = Annotated[str | None, typer.Option(help=f"More device hours, {MORE}")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
+ON_WITH = {  # end of a launch -> how the sweep goes on
+    "out-of-time": "for as long again: segsweep resume {}",
+    "out-of-patience": "for more: segsweep resume {} --patience +10",
+    "out-of-device-hours": "for more: segsweep resume {} --device-hours +1",
+}
 INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
 
 
@@ -34,7 +44,9 @@ def check(sweep: Annotated[Path, typer.Argument(help="The sweep file.")]) -> Non
     from segsweep.preflight import check_configs, check_devices
     from segsweep.resources import gpus_in_reach
     from segsweep.run_folder import RunFolder
+    from segsweep.search.grid import check_grid
 
+    check_grid(loaded.config.search.sampler, loaded.space, loaded.source)
     check_devices(loaded.space, loaded.config.task, gpus_in_reach(loaded.config.resources))
     roles = read_roles(loaded)
     check_images(roles)
@@ -57,12 +69,16 @@ def check(sweep: Annotated[Path, typer.Argument(help="The sweep file.")]) -> Non
 def run(
     sweep: Annotated[Path, typer.Argument(help="The sweep file.")],
     address: Address = None,
+    trials: Trials = None,
     as_json: AsJson = False,
 ) -> None:
-    """Starts a sweep and runs it to the end of its budget.
+    """Starts a sweep and runs it to the end of its budget; with --trials, goes on with one that has begun.
 
     Example: segsweep run nuclei.yaml
     """
+    if trials is not None:
+        resume(str(sweep), address=address, trials=trials, as_json=as_json)
+        return
     from segsweep.sweep_file import load_sweep
 
     loaded = load_sweep(sweep)
@@ -79,9 +95,14 @@ def resume(
     name: Annotated[str, typer.Argument(help="The sweep's name, folder or file.")],
     storage: Storage = Path("runs"),
     address: Address = None,
+    trials: Trials = None,
+    hours: Hours = None,
+    patience: Patience = None,
+    device_hours: DeviceHours = None,
     as_json: AsJson = False,
 ) -> None:
-    """Goes on with a sweep after Ctrl-C, a crash or a reboot: no trial twice, none lost.
+    """Goes on with a sweep after Ctrl-C, a crash or a reboot: no trial twice, none lost. A finished one goes on with a
+    larger budget.
 
     Example: segsweep resume nuclei-search
     """
@@ -92,8 +113,9 @@ def resume(
         console = progress_console(as_json)
         console.print(f"resuming {loaded.config.name}: loading Ray and MLflow", highlight=False)
         from segsweep.driver import resume as go_on
+        from segsweep.ending import Extension
 
-        result = go_on(loaded, console, address)
+        result = go_on(loaded, console, address, Extension(trials, hours, patience, device_hours))
     show_result(loaded, result, as_json)
 
 
@@ -132,12 +154,8 @@ def show_result(loaded: "Sweep", result: "SweepResult", as_json: bool) -> None:
     if result.end == "interrupted":
         say_interrupted(folder.path)
         raise typer.Exit(INTERRUPTED)
-    if result.end == "out-of-time":
-        ended = sum(record.ended for record in result.records)
-        console.print(
-            f"the {config.budget.hours:g} h of the budget are over after {ended} of {config.budget.trials} trials; "
-            f"for as long again: segsweep resume {folder.path}"
-        )
+    if result.end in ON_WITH:
+        console.print(f"{result.reason}; {ON_WITH[result.end].format(folder.path)}")
     if not ranked:
         console.print(f"no trial has a score; see the reasons in {folder.trials}/*/train.log")
         raise typer.Exit(1)

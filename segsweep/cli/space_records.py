@@ -87,6 +87,17 @@ def space_record(space: Space, rows: Mapping[str, str]) -> Record:
             }
             for parameter in space.parameters
         ],
+        "computed": [
+            {
+                "id": item.id,
+                "knob": item.knob,
+                "values": item.text(),
+                "from": list(item.terms),
+                "when": {parent: list(allowed) for parent, allowed in item.when},
+            }
+            for item in space.computed
+        ],
+        "variables": sorted(space.variables),
         "fixed": dict(space.fixed),
         "fixed_rows": {name: rows.get(name, "") for name in space.fixed},
         "overrides": dict(space.fixed_overrides),

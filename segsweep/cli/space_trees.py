@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.tree import Tree
 
+from search_spaces.cases import Item
 from search_spaces.knob import Knob, Task
 from search_spaces.knobs import THEMES
 from search_spaces.parameters import Choice
@@ -19,7 +20,7 @@ __all__ = ["pairs", "space_tree", "stock", "task_tree"]
 
 
 def space_tree(space: Space, title: str, rows: Mapping[str, str]) -> Tree:
-    """Returns the parameters with each below the last of its parents, then what is fixed and forbidden.
+    """Returns parameters and computed values, each below the last of its parents, then what is fixed and forbidden.
 
     Args:
         space: What is drawn.
@@ -29,10 +30,9 @@ def space_tree(space: Space, title: str, rows: Mapping[str, str]) -> Tree:
     root = Tree(title)
     nodes: dict[str, Tree] = {}
     for parameter in space.parameters:
-        below = max((parent for parent, _ in parameter.when), key=list(nodes).index, default=None)
-        row = "" if parameter.knob in nodes else rows.get(parameter.knob, "")
-        node = (root if below is None else nodes[below]).add(_with_row(_label(parameter, space), row))
-        nodes.setdefault(parameter.knob, node)
+        nodes.setdefault(parameter.knob, _add(root, nodes, parameter, space, rows))
+    for item in space.computed:
+        nodes.setdefault(item.knob, _add(root, nodes, item, space, rows))
     if space.fixed:
         fixed = root.add("fixed")
         for name, value in space.fixed.items():
@@ -42,6 +42,13 @@ def space_tree(space: Space, title: str, rows: Mapping[str, str]) -> Tree:
     for entry in space.forbid:
         root.add("forbidden: " + ", ".join(f"{name}={'|'.join(map(str, values))}" for name, values in entry))
     return root
+
+
+def _add(root: Tree, nodes: Mapping[str, Tree], item: Item, space: Space, rows: Mapping[str, str]) -> Tree:
+    """Adds one parameter, or what is computed, below the last of its parents."""
+    below = max((parent for parent, _ in item.when), key=list(nodes).index, default=None)
+    row = "" if item.knob in nodes else rows.get(item.knob, "")
+    return (root if below is None else nodes[below]).add(_with_row(_label(item, space), row))
 
 
 def task_tree(task: Task) -> Tree:
@@ -78,9 +85,11 @@ def _with_row(label: str, row: str) -> RenderableType:
     return Group(label, Padding(f"report: {row}", (0, 0, 0, 4))) if row else label
 
 
-def _label(parameter: Parameter, space: Space) -> str:
-    conditions = " and ".join(_condition(parent, allowed, space) for parent, allowed in parameter.when)
-    return f"{parameter.knob}: {parameter.domain.text()}" + (f"   if {conditions}" if conditions else "")
+def _label(item: Item, space: Space) -> str:
+    conditions = " and ".join(_condition(parent, allowed, space) for parent, allowed in item.when)
+    text = item.domain.text() if isinstance(item, Parameter) else item.text()
+    kind = " (variable)" if item.knob in space.variables else ""
+    return f"{item.knob}{kind}: {text}" + (f"   if {conditions}" if conditions else "")
 
 
 def _condition(parent: str, allowed: Sequence[Scalar], space: Space) -> str:

@@ -167,15 +167,20 @@ def _show_preset(name: str, seed: int, as_json: bool) -> None:
 
 def _show_sweep(path: Path, seed: int, as_json: bool) -> None:
     sweep = load_sweep(path)
-    names = [*(parameter.knob for parameter in sweep.space.parameters), *sweep.space.fixed]
+    names = [parameter.knob for parameter in sweep.space.parameters]
+    names += [*(item.knob for item in sweep.space.linked), *sweep.space.fixed]
     rows = {name: KNOBS[name].source for name in names if name in KNOBS} | dict(
         sweep.preset.rows if sweep.preset else {}
     )
     if as_json:
-        _print_json(space_record(sweep.space, rows) | {"samples": _samples(sweep.space, seed)})
+        _print_json(
+            space_record(sweep.space, rows) | {"samples": _samples(sweep.space, seed), "notes": list(sweep.notes)}
+        )
         return
     built_on = f", on the preset {sweep.preset.name}" if sweep.preset else ""
     _print_space(sweep.space, f"space of {path}{built_on}: {sweep.config.task} segmentation", rows, seed)
+    for note in sweep.notes:
+        _console().print(f"note: {note}", soft_wrap=True)
 
 
 def _print_space(space: Space, title: str, rows: Mapping[str, str], seed: int) -> None:

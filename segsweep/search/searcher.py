@@ -12,21 +12,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import optuna
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from search_spaces.parameters import Choice, Float, Int
-from search_spaces.space import Parameter, Space
-from search_spaces.trial_config import Scalar
-from segdata.errors import SpaceError
-from segsweep.search.schedulers import replay_as
+from search_spaces.space import Space
+from segsweep.search.budget import Budget, Spent, Standing
+from segsweep.search.proposals import Proposals, discard_incomplete
+from segsweep.search.schedulers import expect
 from segsweep.search.study import Mode, Outcome, TrialRecord, live_trial, trial_record, trial_records
 from trainables.trial_files import TrialFiles
 
-__all__ = ["StudySearcher", "SweepObserver", "discard_incomplete", "enqueue_baseline"]
+__all__ = ["StudySearcher", "SweepObserver"]
 
-REJECTED_IN_A_ROW = 1000
 # How a trial ended by its own account -> what the study calls it: the sampler learns from what would come again.
 ENDED_BY_ITSELF: dict[str, Outcome] = {
     "crashed": "crashed",
@@ -50,7 +48,23 @@ class SweepObserver(Protocol):
 
 
 class StudySearcher(Searcher):
-    """Suggests unfinished trials first, then new ones until the study holds `budget` of them."""
+    """Suggests unfinished trials first, then new ones until the study holds `budget.trials` of them or has had enough.
+
+    Args:
+        study: What there is so far, with its sampler.
+        space: What is searched.
+        metric: The searched score.
+        mode: Its direction.
+        budget: What may be spent over all launches.
+        files_of: Returns a trial's files by its number.
+        scheduler: Hears of each trial before Tune does.
+        observers: See `SweepObserver`.
+        deadline_unix_s: When this launch ends.
+        grid: Whether all combinations are tried instead of what the sampler chooses.
+        seed: Of the grid's order.
+        devices: GPUs of a trial, or its CPUs if it has no GPU.
+        clock: Seconds that never run backwards.
+    """
 
     def __init__(
         self,
@@ -59,40 +73,76 @@ class StudySearcher(Searcher):
         *,
         metric: str,
         mode: Mode,
-        budget: int,
+        budget: Budget,
         files_of: Callable[[int], TrialFiles],
         scheduler: TrialScheduler,
         observers: Sequence[SweepObserver] = (),
         deadline_unix_s: float | None = None,
+        grid: bool = False,
+        seed: int = 0,
+        devices: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(metric=metric, mode=mode)
         self.study, self.space, self.budget = study, space, budget
         self.files_of, self.scheduler, self.observers = files_of, scheduler, observers
-        self.deadline_unix_s = deadline_unix_s
+        self.deadline_unix_s, self.devices, self.clock = deadline_unix_s, devices, clock
         self.numbers: dict[str, int] = {}
+        self.started: dict[int, tuple[float, float]] = {}  # number -> when, device seconds of earlier launches
         discard_incomplete(study)
-        self.unfinished = deque(record for record in trial_records(study) if not record.ended)
+        records = trial_records(study)
+        self.count = len(records)
+        self.unfinished = deque(record for record in records if not record.ended)
+        self.standing = Standing(mode, devices, records)
+        self.proposals = Proposals(study, space, grid=grid, seed=seed)
 
     @property
     def left(self) -> int:
-        """How many trials are to be run: unfinished ones, and new ones up to the budget."""
-        return len(self.unfinished) + max(0, self.budget - len(trial_records(self.study)))
+        """How many trials are to be run, at most: unfinished ones, and new ones up to the budget."""
+        if self.spent() is not None:
+            return 0
+        new, proposed = max(0, self.budget.trials - self.count), self.proposals.left
+        return len(self.unfinished) + (new if proposed is None else min(new, proposed))
+
+    def spent(self) -> Spent | None:
+        """Returns what of the budget is used up, apart from the number of trials."""
+        waiting = sum(record.device_s or 0.0 for record in self.unfinished)
+        return self.standing.spent(self.budget, waiting + sum(self._device_s(number) for number in self.started))
 
     def suggest(self, trial_id: str) -> Any:
         """Returns the next trial's `number` and `trial`, or FINISHED."""
-        if self.deadline_unix_s is not None and time.time() >= self.deadline_unix_s:
+        record = self._next()
+        if record is None:
             return Searcher.FINISHED
-        if self.unfinished:
-            record = self.unfinished.popleft()
-            replay_as(self.scheduler, self.metric, record, trial_id)
-        elif len(trial_records(self.study)) >= self.budget:
-            return Searcher.FINISHED
-        else:
-            record = self._record(ask(self.study, self.space).number)
         self.numbers[trial_id] = record.number
+        self.started[record.number] = (self.clock(), record.device_s or 0.0)
         for observer in self.observers:
             observer.trial_started(record)
+        expect(self.scheduler, record, trial_id)
         return {"number": record.number, "trial": dict(record.config)}
+
+    def _next(self) -> TrialRecord | None:
+        """Returns the next trial, None if there is none left or the time or the budget is over."""
+        if self.deadline_unix_s is not None and time.time() >= self.deadline_unix_s:
+            return None
+        if self.spent() is not None:
+            return None
+        if self.unfinished:
+            return self.unfinished.popleft()
+        if self.count >= self.budget.trials:
+            return None
+        trial = self.proposals.ask()
+        if trial is None:
+            return None
+        self.count += 1
+        return self._record(trial.number)
+
+    def end_unfinished(self, reason: str) -> None:
+        """Ends the trials that have not ended, because the sweep has; their scores stay."""
+        for record in [*(self._record(number) for number in self.numbers.values()), *self.unfinished]:
+            self._end(record.number, "stopped" if record.scores else "failed", reason)
+        self.numbers.clear()
+        self.unfinished.clear()
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Reports one epoch to the study and the observers."""
@@ -104,10 +154,7 @@ class StudySearcher(Searcher):
         if number is None:  # Tune calls again, with an error, after an exception of this method
             return
         last_epoch = self._report(number, result or {})
-        outcome, reason = self._outcome(number, last_epoch, error)
-        self._tell(number, outcome, reason)
-        for observer in self.observers:
-            observer.trial_ended(self._record(number))
+        self._end(number, *self._outcome(number, last_epoch, error))
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its searcher into a file that nothing of ours reads back; the study holds the state."""
@@ -118,6 +165,20 @@ class StudySearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore: a resumed sweep opens its study."""
+
+    def _end(self, number: int, outcome: Outcome, reason: str) -> None:
+        """Writes down how a trial ended, and lets the observers know."""
+        self._tell(number, outcome, reason)
+        self.started.pop(number, None)
+        record = self._record(number)
+        self.standing.add(record)
+        for observer in self.observers:
+            observer.trial_ended(record)
+
+    def _device_s(self, number: int) -> float:
+        """Returns what a trial took so far: the time that it runs, times its devices."""
+        since_s, earlier = self.started[number]
+        return earlier + (self.clock() - since_s) * self.devices
 
     def _record(self, number: int) -> TrialRecord:
         return trial_record(self.study, number)
@@ -132,6 +193,8 @@ class StudySearcher(Searcher):
         self._report_loss(trial, epoch, result.get("train_loss", math.nan))
         if epoch not in known and not math.isnan(score):
             trial.report(float(score), epoch)
+            if self.budget.device_hours is not None and number in self.started:  # else the end of a trial is enough
+                trial.set_user_attr("device_s", self._device_s(number))
         scores = {name: value for name, value in result.items() if is_score(name, value)}
         for observer in self.observers:
             observer.epoch_ended(number, epoch, scores)
@@ -164,6 +227,8 @@ class StudySearcher(Searcher):
         trial, record = live_trial(self.study, number), self._record(number)
         trial.set_user_attr("outcome", outcome)
         trial.set_user_attr("reason", reason)
+        if number in self.started:
+            trial.set_user_attr("device_s", self._device_s(number))
         trial.set_constraint("crash", 1.0 if outcome == "crashed" else 0.0)
         if outcome == "completed":
             self.study.tell(trial, record.best_score)
@@ -174,75 +239,3 @@ class StudySearcher(Searcher):
 def is_score(name: str, value: object) -> bool:
     """Tells our scores from what Tune adds to a result (times, ids, the config)."""
     return isinstance(value, float) and not name.startswith(("time_", "config/")) and name != "timestamp"
-
-
-def ask(study: optuna.Study, space: Space) -> Trial:
-    """Asks for a new trial and fixes its sample; combinations that the space forbids are told as violated constraints.
-
-    Raises:
-        SpaceError: A thousand suggestions in a row were forbidden.
-    """
-    for _ in range(REJECTED_IN_A_ROW):
-        trial = study.ask()
-        sample = draw(trial, space)
-        if space.forbidden(sample) is None:
-            trial.set_user_attr("sample", sample)
-            trial.set_user_attr("config", space.decode(sample).to_dict())
-            return trial
-        trial.set_user_attr("outcome", "rejected")
-        trial.set_constraint("crash", 1.0)
-        study.tell(trial, state=TrialState.PRUNED)
-    raise SpaceError(f"forbid: expected room for trials, but got {REJECTED_IN_A_ROW} forbidden ones. Forbid less")
-
-
-def draw(trial: Trial, space: Space) -> dict[str, Scalar]:
-    """Walks the active parameters, parents first."""
-    sample: dict[str, Scalar] = {}
-    for parameter in space.parameters:
-        if space.active(parameter, sample | dict(space.fixed)):
-            sample[parameter.knob] = suggest_value(trial, parameter)
-    return sample
-
-
-def suggest_value(trial: Trial, parameter: Parameter) -> Scalar:
-    """Draws one parameter by its domain."""
-    domain = parameter.domain
-    if isinstance(domain, Float):
-        return trial.suggest_float(parameter.id, domain.low, domain.high, log=domain.log, step=domain.step)
-    if isinstance(domain, Int):
-        return trial.suggest_int(parameter.id, domain.low, domain.high, log=domain.log, step=domain.step or 1)
-    assert isinstance(domain, Choice)
-    value = trial.suggest_categorical(parameter.id, list(domain.values))
-    assert value is not None  # a choice holds scalars
-    return value
-
-
-def enqueue_baseline(study: optuna.Study, space: Space, fitted: Mapping[str, Scalar] | None = None) -> None:
-    """Puts the untuned baseline first, unless the study has it already.
-
-    Args:
-        study: New, or that of a sweep which goes on.
-        space: What is searched.
-        fitted: Values of knobs that fit the data set, to stand in for the stock ones.
-    """
-    discard_incomplete(study)
-    if any(is_baseline(trial) for trial in study.get_trials(deepcopy=False)):
-        return
-    sample = space.baseline(fitted)
-    values = sample | dict(space.fixed)
-    params = {p.id: sample[p.knob] for p in space.parameters if space.active(p, values)}
-    study.enqueue_trial(params, user_attrs={"origin": "baseline"})
-
-
-def is_baseline(trial: FrozenTrial) -> bool:
-    """Tells the baseline, waiting or further on, from a try at it that a kill cut short."""
-    return trial.user_attrs.get("origin") == "baseline" and trial.user_attrs.get("outcome") != "rejected"
-
-
-def discard_incomplete(study: optuna.Study) -> None:
-    """Ends trials that a killed driver had asked for but not yet written down whole; they never ran."""
-    for trial in study.get_trials(deepcopy=False):
-        if trial.state == TrialState.RUNNING and "config" not in trial.user_attrs:
-            live = live_trial(study, trial.number)
-            live.set_user_attr("outcome", "rejected")
-            study.tell(live, state=TrialState.FAIL)

@@ -1,7 +1,8 @@
 """The study: one append-only journal beside the trials, which alone decides what a sweep has done (ADR 003).
 
 User attributes of a study trial: `sample` (knob -> scalar), `config` (TrialConfig as a dict), `origin`, and once it
-has ended `outcome` and `reason`. Imports optuna; only this folder does.
+has ended `outcome` and `reason`; `device_s`, `losses`. Of the study itself: `budget`, how far it was extended beyond
+the sweep file, and `end`, why its last launch ended. Imports optuna; only this folder does.
 """
 
 import contextlib
@@ -13,17 +14,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search_spaces.trial_config import ScheduleChoice
-from segdata.errors import InputError
+from segsweep.search.samplers import build_sampler
+from segsweep.search_config import SamplerConfig
 
 __all__ = [
-    "SAMPLERS",
     "Mode",
     "Outcome",
     "Study",
@@ -41,12 +41,14 @@ Mode = Literal["max", "min"]
 Outcome = Literal["running", "completed", "stopped", "crashed", "failed", "rejected"]
 
 STUDY_NAME = "sweep"
-SAMPLERS = ("tpe", "random")
 
 
 @dataclass(frozen=True, slots=True)
 class TrialRecord:
-    """One trial as the study tells it; `scores` maps epoch -> the searched metric, NaN epochs left out."""
+    """One trial as the study tells it; `scores` maps epoch -> the searched metric, NaN epochs left out.
+
+    `device_s` is the time it ran times the GPUs that it had, or the CPUs of a trial without one; None if not known.
+    """
 
     number: int
     origin: str
@@ -59,18 +61,16 @@ class TrialRecord:
     best_score: float
     planned_epochs: int
     duration_s: float | None
+    ended_unix_s: float | None = None
+    device_s: float | None = None
 
     @property
     def ended(self) -> bool:
         return self.outcome != "running"
 
 
-def open_study(journal: Path, mode: Mode, sampler: str, seed: int) -> Study:
-    """Opens the sweep's study to write to it, or creates it with its folder; for the one process that has the lock.
-
-    The sampler's random state depends on the seed and on how many trials there are, so that a resumed sweep does not
-    draw the first trials' points again.
-    """
+def open_study(journal: Path, mode: Mode, sampler: SamplerConfig, seed: int) -> Study:
+    """Opens the sweep's study to write to it, or creates it with its folder; for the one process that has the lock."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal.parent.mkdir(parents=True, exist_ok=True)
     storage = JournalStorage(JournalFileBackend(str(journal)))
@@ -79,7 +79,7 @@ def open_study(journal: Path, mode: Mode, sampler: str, seed: int) -> Study:
     except KeyError:
         direction = StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE
         study = optuna.create_study(study_name=STUDY_NAME, storage=storage, direction=direction)
-    study.sampler = build_sampler(sampler, seed + len(study.get_trials(deepcopy=False)))
+    study.sampler = build_sampler(sampler, seed)
     return study
 
 
@@ -103,17 +103,6 @@ def mend_journal(journal: Path) -> None:
         whole = journal.read_bytes().rfind(b"\n") + 1
         if whole < journal.stat().st_size:
             os.truncate(journal, whole)
-
-
-def build_sampler(name: str, seed: int) -> BaseSampler:
-    """Returns the named Optuna sampler."""
-    if name == "tpe":
-        return TPESampler(seed=seed)
-    if name == "random":
-        return RandomSampler(seed=seed)
-    raise InputError.of(
-        f"expected one of {', '.join(SAMPLERS)}, but got {name!r}", where="search.sampler", cure="Choose one of these."
-    )
 
 
 def live_trial(study: Study, number: int) -> Trial:
@@ -157,6 +146,8 @@ def record_of(study: Study, trial: FrozenTrial) -> TrialRecord | None:
         best_score=math.nan if best is None else scores[best],
         planned_epochs=schedule.planned_epochs,
         duration_s=None if trial.duration is None else trial.duration.total_seconds(),
+        ended_unix_s=None if trial.datetime_complete is None else trial.datetime_complete.timestamp(),
+        device_s=trial.user_attrs.get("device_s"),
     )
 
 

@@ -1,5 +1,6 @@
 """A search without Ray: a real study on disk, a searcher over it, and what the searcher's observers saw."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,9 +10,12 @@ import pytest
 from ray.tune.schedulers import TrialScheduler
 
 from search_spaces.space import Space, parse_space
+from segsweep.search.budget import Budget
+from segsweep.search.proposals import enqueue_baseline
 from segsweep.search.schedulers import build_scheduler
-from segsweep.search.searcher import StudySearcher, enqueue_baseline
+from segsweep.search.searcher import StudySearcher
 from segsweep.search.study import Study, TrialRecord, open_study, trial_records
+from segsweep.search_config import SamplerConfig, SchedulerConfig
 from trainables.trial_files import Outcome, TrialFiles
 
 METRIC = "segm_mAP"
@@ -43,23 +47,34 @@ class Search:
     space: Space
     budget: int = 4
     seed: int = 7
-    asha: tuple[int, float] | None = None
-    sampler: str = "tpe"
+    scheduler_name: Any = "none"
+    longest_epochs: int = 9
+    sampler: Any = "tpe"
+    patience: int | None = None
+    device_hours: float | None = None
+    clock: Callable[[], float] = time.monotonic
     witness: Witness = field(default_factory=Witness)
 
     def __post_init__(self) -> None:
-        self.study: Study = open_study(self.folder / "study.journal", "max", self.sampler, self.seed)
+        sampler = SamplerConfig.model_validate(self.sampler)
+        self.study: Study = open_study(self.folder / "study.journal", "max", sampler, self.seed)
         enqueue_baseline(self.study, self.space)
-        self.scheduler: TrialScheduler = build_scheduler(self.asha, METRIC, "max", 9)
+        self.scheduler: TrialScheduler = build_scheduler(
+            SchedulerConfig.model_validate(self.scheduler_name), METRIC, "max", self.longest_epochs
+        )
         self.searcher = StudySearcher(
             self.study,
             self.space,
             metric=METRIC,
             mode="max",
-            budget=self.budget,
+            budget=Budget(self.budget, self.patience, self.device_hours),
             files_of=self.files,
             scheduler=self.scheduler,
             observers=[self.witness],
+            grid=sampler.grid is not None,
+            seed=self.seed,
+            devices=2.0,
+            clock=self.clock,
         )
 
     def files(self, number: int) -> TrialFiles:
@@ -107,6 +122,6 @@ def search(tmp_path: Path, space: Space) -> Callable[..., Search]:
     """Opens (or resumes) a search in this test's folder."""
 
     def open_search(**settings: Any) -> Search:
-        return Search(tmp_path, **{"space": space, **settings})
+        return Search(**{"folder": tmp_path, "space": space, **settings})
 
     return open_search

@@ -14,7 +14,7 @@ from ray.tune.search import Searcher
 
 from search_spaces.space import Space
 from segdata.errors import SpaceError
-from segsweep.search.searcher import enqueue_baseline
+from segsweep.search.proposals import enqueue_baseline
 from segsweep.search.study import (
     best_epoch_of,
     live_trial,
@@ -24,12 +24,14 @@ from segsweep.search.study import (
     record_of,
     trial_records,
 )
+from segsweep.search_config import SamplerConfig
 from trainables.trial_files import Outcome
 
 if TYPE_CHECKING:
     from tests.segsweep.conftest import Search
 
 METRIC = "segm_mAP"
+TPE = SamplerConfig.model_validate("tpe")
 Open = Callable[..., "Search"]
 SpaceOf = Callable[..., Space]
 
@@ -160,7 +162,7 @@ def test_the_baseline_comes_first(search: Open) -> None:
 
 def test_the_baseline_takes_fitted_values(tmp_path: Path, space_of: SpaceOf) -> None:
     space = space_of({"detections_per_image": {"int": [50, 500]}})
-    study = open_study(tmp_path / "j", "max", "tpe", 0)
+    study = open_study(tmp_path / "j", "max", TPE, 0)
     enqueue_baseline(study, space, {"detections_per_image": 250})
     assert study.ask().suggest_int("detections_per_image", 50, 500) == 250
 
@@ -184,7 +186,7 @@ def test_forbidden_combinations_are_rejected_and_not_counted(search: Open, space
 def test_a_space_without_an_allowed_point_is_an_error_not_an_endless_search(
     search: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("segsweep.search.searcher.REJECTED_IN_A_ROW", 5)
+    monkeypatch.setattr("segsweep.search.proposals.REJECTED_IN_A_ROW", 5)
     monkeypatch.setattr(Space, "forbidden", lambda self, sample: dict(sample))
     monkeypatch.setattr(Space, "baseline", lambda self, fitted=None: {"lr": 0.01})
     with pytest.raises(SpaceError, match="forbid: expected room for trials, but got 5 forbidden ones"):
@@ -222,7 +224,7 @@ def test_a_resumed_search_does_not_draw_its_first_points_again(search: Open) -> 
 
 def test_the_same_seed_draws_the_same_points(tmp_path: Path, space: Space) -> None:
     def draws(folder: str, seed: int) -> list[Any]:
-        study = open_study(tmp_path / folder / "j", "max", "tpe", seed)
+        study = open_study(tmp_path / folder / "j", "max", TPE, seed)
         return [study.ask().suggest_float("lr", 0, 1) for _ in range(3)]
 
     assert draws("a", 1) == draws("b", 1) != draws("c", 2)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,21 @@ def test_a_trial_stops_at_its_own_deadline(
     assert 0 <= time.time() - deadline_s < 10
     assert "Epoch(train)" in files.log.read_text()  # it had really begun
     assert not any(is_training(process, files.log) for process in psutil.process_iter() if process.pid not in before)
+
+
+def test_a_trial_that_is_asked_to_stop_ends_in_the_middle_of_an_epoch(
+    litter: DataDescription, tiny_trial: Callable[..., TrialConfig], tmp_path: Path
+) -> None:
+    trial = replace(tiny_trial("segformer"), schedule=ScheduleChoice(epochs=5000, validation_interval=5000))
+    context = TrialContext(litter, tmp_path, "mIoU", "max", seed=7, threads=1, loader_workers=0, max_failures=2)
+    files = trial_files(tmp_path, 3)
+    with ThreadPoolExecutor(1) as pool:
+        ending = pool.submit(run_once, {"number": 3, "trial": trial.to_dict()}, context, files, None)
+        while not (files.log.is_file() and "Epoch(train)" in files.log.read_text()):
+            assert not ending.done()
+            time.sleep(0.1)
+        files.ask_to_stop()
+        assert ending.result() == Outcome("out-of-time", "ended by `segsweep stop-trial`")
 
 
 def is_training(process: psutil.Process, log: Path) -> bool:

@@ -1,0 +1,201 @@
+"""A search space as a Python function that suggests, unrolled into the form of a sweep file.
+
+    def space(trial):
+        optimizer = trial.suggest_categorical("optimizer", ["sgd", "adamw"])
+        if optimizer == "sgd":
+            trial.suggest_float("momentum", 0.8, 0.99)
+        return {"model": "mask-rcnn", "batch_size": 2}
+
+The function runs once for each way through it. Values tell when it looks at them, so that only those choices branch on
+which something depends; their conditions become `when`s. What it decides by a continuous value can't be unrolled.
+"""
+
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from search_spaces.knobs import KNOBS
+from search_spaces.parameters import plain
+from search_spaces.sections import Sections
+from search_spaces.space_trial import SpaceTrial, Spec
+from search_spaces.syntax import Key
+from search_spaces.trial_config import Scalar
+from segdata.errors import SpaceError
+
+__all__ = ["read_function", "unrolled"]
+
+MOST_RUNS = 5000  # ways through a function
+
+Outcome = Spec | Scalar | None  # a domain, one value, or nothing
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One way through the function: what it looked at, in order, and what it suggested and returned."""
+
+    looked: tuple[tuple[str, Scalar], ...]
+    outcomes: Mapping[str, Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fork:
+    """What becomes of one name, by the value of another: value -> outcome or further fork."""
+
+    name: str
+    branches: tuple[tuple[Scalar, "Outcome | _Fork"], ...]
+
+
+def read_function(file: Path, name: str, where: str) -> Callable[[SpaceTrial], object]:
+    """Loads a function from a Python file, whose folder comes last among those that it may import from.
+
+    Raises:
+        SpaceError: The file can't be run, or has no such function.
+    """
+    module = ModuleType(f"segsweep_user_{file.stem}")
+    module.__file__ = str(file)
+    sys.modules[module.__name__] = module  # as an import does; dataclasses look there
+    sys.path.append(str(file.parent))
+    try:
+        exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)
+    except (Exception, SystemExit) as error:
+        problem = f"expected a Python file that runs, but got {_told(error)}"
+        raise SpaceError.of(problem, where=_place(error, file, where), cure="Correct it") from error
+    finally:
+        sys.path.remove(str(file.parent))
+    function = getattr(module, name, None)
+    if not callable(function):
+        problem = f"expected a function {name} in {file}, but got {'none' if function is None else repr(function)}"
+        raise SpaceError.of(problem, where=where, cure=f"Write def {name}(trial): ...")
+    found: Callable[[SpaceTrial], object] = function
+    return found
+
+
+def unrolled(function: Callable[[SpaceTrial], object], file: Path, where: str) -> Sections:
+    """Returns a space function as the sections of a sweep file.
+
+    Args:
+        function: Suggests by knob or config path; returns a mapping of fixed values, or None.
+        file: Where it is defined, for messages.
+        where: Names the function in messages.
+
+    Raises:
+        SpaceError: It raises, looks at what is continuous, has too many ways through it, or returns no mapping.
+    """
+    runs: list[_Run] = []
+    lines: dict[str, int] = {}
+    pending: list[dict[str, Scalar]] = [{}]
+    while pending:
+        path = pending.pop()
+        trial = SpaceTrial(path)
+        runs.append(_run(function, trial, file, where))
+        lines |= trial.lines
+        pending += _others(trial, path, where)
+        if len(runs) + len(pending) > MOST_RUNS:
+            problem = f"expected at most {MOST_RUNS:,} ways through it, but got more"
+            raise SpaceError.of(problem, where=where, cure="Look at fewer choices, or look at them later")
+
+    def locate(key: Key) -> str:
+        name = str(key[1]) if len(key) > 1 else ""
+        place = f"{file}:{lines[name]}" if name in lines else where
+        return f"{place}: {name}" if name else place
+
+    return _sections(runs, locate)
+
+
+def _others(trial: SpaceTrial, path: Mapping[str, Scalar], where: str) -> list[dict[str, Scalar]]:
+    """Returns the paths that turn off this run's at the choices that it was the first to look at."""
+    looked = list(trial.looked.items())
+    if any(name not in trial.looked for name in path):
+        problem = "expected the same way through it for the same choices, but got another"
+        raise SpaceError.of(problem, where=where, cure="Let nothing in it depend on chance or on earlier calls")
+    return [
+        {**dict(looked[:index]), name: other}
+        for index, (name, value) in enumerate(looked)
+        if name not in path
+        for other in trial.options[name] or ()
+        if other != value or type(other) is not type(value)
+    ]
+
+
+def _run(function: Callable[[SpaceTrial], object], trial: SpaceTrial, file: Path, where: str) -> _Run:
+    try:
+        fixed = _fixed(function(trial), trial)
+    except SpaceError as error:
+        raise SpaceError(f"{_place(error, file, where)}: {error}") from error
+    except (Exception, SystemExit) as error:
+        problem = f"expected a function that returns, but got {_told(error)}"
+        raise SpaceError.of(problem, where=_place(error, file, where), cure="Correct it") from error
+    return _Run(tuple(trial.looked.items()), {**trial.domains, **fixed})
+
+
+def _fixed(returned: object, trial: SpaceTrial) -> dict[str, Scalar]:
+    if returned is None:
+        return {}
+    if not isinstance(returned, Mapping):
+        raise SpaceError(f"expected fixed values {{knob: value}}, but it returned {returned!r}. Return these or None")
+    for name, value in returned.items():
+        if name in trial.domains:
+            raise SpaceError(f"expected {name} to be suggested or returned, but got both. Drop one")
+        if any(value is given for given in trial.given.values()):
+            raise SpaceError(f"expected a value for {name}, but got one that is suggested. Suggest {name} itself")
+    return {str(name): plain(value) for name, value in returned.items()}
+
+
+def _place(error: BaseException, file: Path, where: str) -> str:
+    """Returns the file and line in which it arose, or else `where`."""
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        return f"{file}:{error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    return f"{file}:{lines[-1]}" if lines else where
+
+
+def _told(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _sections(runs: Sequence[_Run], locate: Callable[[Key], str]) -> Sections:
+    names = dict.fromkeys(name for run in runs for name in run.outcomes)
+    space: dict[str, Any] = {}
+    fixed: dict[str, Any] = {}
+    overrides: dict[str, Any] = {}
+    for name in names:
+        found = _tree(runs, name, 0)
+        is_path = name not in KNOBS and "." in name
+        if not isinstance(found, _Fork | dict):
+            (overrides if is_path else fixed)[name] = found
+            continue
+        cases = _cases(found, {})
+        (overrides if is_path else space)[name] = cases[0] if len(cases) == 1 else cases
+    return Sections(locate, space, fixed, overrides)
+
+
+def _tree(runs: Sequence[_Run], name: str, depth: int) -> "Outcome | _Fork":
+    """Returns what becomes of a name in runs that looked at the same `depth` choices; forks only where it matters."""
+    first = runs[0]
+    if len(first.looked) == depth:
+        return first.outcomes.get(name)
+    fork = first.looked[depth][0]
+    by_value: dict[tuple[type, Scalar], list[_Run]] = {}
+    for run in runs:
+        value = run.looked[depth][1]
+        by_value.setdefault((type(value), value), []).append(run)
+    branches = tuple((value, _tree(some, name, depth + 1)) for (_, value), some in by_value.items())
+    if len({repr(outcome) for _, outcome in branches}) == 1:
+        return branches[0][1]
+    return _Fork(fork, branches)
+
+
+def _cases(found: "Outcome | _Fork", when: Mapping[str, list[Scalar]]) -> list[Spec]:
+    if found is None:
+        return []
+    if not isinstance(found, _Fork):
+        domain = found if isinstance(found, dict) else {"choice": [found]}
+        return [{**domain, "when": dict(when)} if when else dict(domain)]
+    alike: dict[str, tuple[Any, list[Scalar]]] = {}
+    for value, outcome in found.branches:
+        alike.setdefault(repr(outcome), (outcome, []))[1].append(value)
+    return [case for outcome, values in alike.values() for case in _cases(outcome, {**when, found.name: values})]

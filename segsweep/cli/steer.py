@@ -1,0 +1,58 @@
+"""`segsweep enqueue` and `stop-trial`: steering a sweep while it runs, from another terminal."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segdata.errors import InputError
+
+__all__ = ["enqueue", "stop_trial"]
+
+Name = Annotated[str, typer.Argument(help="The sweep's name, folder or file.")]
+Storage = Annotated[Path, typer.Option(help="Folder that holds the sweeps' folders.")]
+
+
+def enqueue(
+    name: Name,
+    point: Annotated[list[str], typer.Argument(metavar="KNOB=VALUE...", help="What to try; the rest is drawn.")],
+    storage: Storage = Path("runs"),
+) -> None:
+    """Lets a sweep try a point of yours next, one of the trials of its budget.
+
+    Example: segsweep enqueue nuclei-search lr=0.01 optimizer=sgd
+    """
+    from segsweep.run_folder import find_run
+    from segsweep.wishes import Wishes, parse_wish, wished_parameters
+
+    folder = find_run(name, storage)
+    wish = parse_wish(point)
+    Wishes(folder.wishes).add(wished_parameters(folder.load().space, wish))
+    values = ", ".join(f"{knob}={value}" for knob, value in wish.items())
+    typer.echo(f"{folder.path.name}: {values} comes next, as one of the trials of its budget")
+
+
+def stop_trial(
+    name: Name,
+    trial: Annotated[int, typer.Argument(min=0, help="Its number.")],
+    storage: Storage = Path("runs"),
+) -> None:
+    """Ends a running trial within seconds; its best epoch so far counts.
+
+    Example: segsweep stop-trial nuclei-search 7
+    """
+    from segsweep.run_folder import find_run
+    from segsweep.search import trial_records
+
+    folder = find_run(name, storage)
+    records = {record.number: record for record in trial_records(folder.study())}
+    running = [str(number) for number, record in records.items() if not record.ended]
+    if trial not in records or records[trial].ended:
+        found = f"trial {trial}, which has {records[trial].outcome}" if trial in records else f"no trial {trial}"
+        raise InputError.of(
+            f"expected a running trial ({', '.join(running) or 'none is'}), but got {found}",
+            where=folder.path,
+            cure="`segsweep best` shows how trials stand.",
+        )
+    folder.trial(trial).ask_to_stop()
+    typer.echo(f"{folder.path.name}: trial {trial:04d} is asked to end")

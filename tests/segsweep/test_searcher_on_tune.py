@@ -1,0 +1,141 @@
+"""Whole sweeps on a real Ray Tune with a stand-in for training: every trial ends once, rules stop, budgets end."""
+
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from rich.console import Console
+
+from search_spaces.space import Space
+from segsweep import tuning
+from segsweep.ray_session import ray_session
+from segsweep.resources import TrialResources
+from segsweep.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from tests.segsweep.conftest import Search
+
+pytestmark = pytest.mark.slow
+
+Open = Callable[..., "Search"]
+CONCURRENT = 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray() -> Iterator[None]:
+    with ray_session(None, Console(file=io.StringIO())):
+        yield
+
+
+@pytest.fixture
+def fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Hands a search to Tune, with trials that end within moments or, from number `slow_from` on, never."""
+
+    def stand_in(config: Mapping[str, Any], context: Any) -> None:
+        import time
+
+        from ray import tune
+
+        from trainables.trial_files import Outcome, TrialFiles
+
+        files = TrialFiles(context.trials / f"{config['number']:04d}")
+        files.directory.mkdir(parents=True, exist_ok=True)
+        lr, epochs = config["trial"]["optimization"]["lr"], config["trial"]["schedule"]["epochs"]
+        for epoch in range(1, epochs + 1):
+            tune.report({"epoch": epoch, "segm_mAP": lr * epoch})
+            while epoch == 1 and config["number"] >= context.slow_from:
+                time.sleep(0.1)
+        files.write_outcome(Outcome("completed"))
+
+    monkeypatch.setattr(tuning, "train_trial", stand_in)
+
+    def run(search: "Search", slow_from: int = 1000) -> None:
+        context: Any = SimpleNamespace(trials=tmp_path / "trials", max_failures=0, slow_from=slow_from)
+        tuning.fit(search.searcher, context, TrialResources(0.5, 0, CONCURRENT), RunFolder(tmp_path))
+
+    return run
+
+
+@pytest.fixture
+def nine(space_of: Callable[..., Space]) -> Space:
+    """A space of trials that plan nine epochs."""
+    return space_of({"lr": {"float": [1e-5, 1e-1], "log": True}}, epochs=9)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "scheduler"),
+    [
+        ("tpe", "none"),
+        ("random", "asha"),
+        ({"tpe": {"n_startup_trials": 5}}, "hyperband"),
+        ({"nsga2": {"population_size": 5}}, "median"),
+        ({"cmaes": {"popsize": 4}}, "asha"),
+        ({"gp": {"n_startup_trials": 8}}, "none"),
+    ],
+)
+def test_every_trial_ends_once(
+    search: Open, nine: Space, fit: Callable[..., None], sampler: Any, scheduler: Any
+) -> None:
+    settings = {"space": nine, "budget": 24, "sampler": sampler, "scheduler_name": scheduler}
+    one = search(**settings)
+    fit(one)
+    outcomes = Counter(record.outcome for record in one.records())
+    assert len(one.records()) == 24 and set(outcomes) <= {"completed", "stopped"}
+    assert [record.number for record in sorted(one.witness.ended, key=lambda record: record.number)] == list(range(24))
+    assert one.records()[0].outcome == "completed"  # the baseline, whatever the others do
+    for record in one.records():
+        assert (len(record.scores) == 9) == (record.outcome == "completed")
+    if scheduler == "none":
+        assert outcomes == {"completed": 24}
+    else:
+        assert outcomes["stopped"] >= 4  # of 24 random learning rates whose order no epoch changes
+    assert search(**settings).searcher.left == 0
+
+
+def test_a_grid_on_tune_ends_when_it_is_exhausted(
+    search: Open, space_of: Callable[..., Space], fit: Callable[..., None]
+) -> None:
+    space = space_of({"lr": {"choice": [0.1, 0.2, 0.3]}, "batch_size": {"choice": [1, 2]}})
+    one = search(space=space, budget=100, sampler="grid")
+    fit(one)
+    assert len({(record.sample["lr"], record.sample["batch_size"]) for record in one.records()}) == 6
+    assert len(one.records()) == 6
+
+
+def test_patience_ends_what_runs(search: Open, nine: Space, fit: Callable[..., None]) -> None:
+    one = search(space=nine, budget=100, patience=3, sampler="random")
+    one.study.enqueue_trial({"lr": 0.1})  # the best there is, after the baseline
+    for _ in range(4):
+        one.study.enqueue_trial({"lr": 1e-5})
+    fit(one, slow_from=5)  # these would run for ever
+    spent = one.searcher.spent()
+    assert spent is not None and spent.end == "out-of-patience"
+    one.searcher.end_unfinished(spent.reason)
+    outcomes = [record.outcome for record in one.records()]
+    assert outcomes[:5] == ["completed"] * 5 and set(outcomes[5:]) <= {"stopped", "failed"}
+    assert len(outcomes) <= 5 + CONCURRENT
+    assert {record.reason for record in one.records()[5:]} <= {spent.reason}
+
+
+def test_device_hours_end_what_runs(search: Open, nine: Space, fit: Callable[..., None]) -> None:
+    one = search(space=nine, budget=100, device_hours=10 / 3600)  # ten seconds, on two devices each
+    fit(one, slow_from=1)
+    spent = one.searcher.spent()
+    assert spent is not None and spent.end == "out-of-device-hours"
+    one.searcher.end_unfinished(spent.reason)
+    assert one.records()[0].outcome == "completed" and len(one.records()) <= 1 + CONCURRENT
+    assert all(record.ended for record in one.records())
+    assert sum(record.device_s or 0 for record in one.records()) >= 10
+
+
+def test_a_larger_budget_goes_on_with_the_same_study(search: Open, nine: Space, fit: Callable[..., None]) -> None:
+    fit(search(space=nine, budget=3))
+    two = search(space=nine, budget=5, scheduler_name="asha")
+    assert two.searcher.left == 2
+    fit(two)
+    assert [record.number for record in two.records()] == [0, 1, 2, 3, 4]
+    assert [record.outcome for record in two.records()[:3]] == ["completed"] * 3
