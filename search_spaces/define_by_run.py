@@ -13,7 +13,7 @@ which something depends; their conditions become `when`s. What it decides by a c
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,7 +22,7 @@ from search_spaces.knobs import KNOBS
 from search_spaces.parameters import plain
 from search_spaces.sections import Sections
 from search_spaces.space_trial import SpaceTrial, Spec
-from search_spaces.syntax import Key
+from search_spaces.syntax import Key, located
 from search_spaces.trial_config import Scalar
 from segdata.errors import SpaceError
 
@@ -86,24 +86,34 @@ def unrolled(function: Callable[[SpaceTrial], object], file: Path, where: str) -
         SpaceError: It raises, looks at what is continuous, has too many ways through it, or returns no mapping.
     """
     runs: list[_Run] = []
-    lines: dict[str, int] = {}
+    lines: dict[tuple[str, str], int] = {}
     pending: list[dict[str, Scalar]] = [{}]
     while pending:
         path = pending.pop()
         trial = SpaceTrial(path)
         runs.append(_run(function, trial, file, where))
-        lines |= trial.lines
-        pending += _others(trial, path, where)
+        lines |= {(name, repr(trial.domains[name])): line for name, line in trial.lines.items()}
+        pending += reversed(_others(trial, path, where))
         if len(runs) + len(pending) > MOST_RUNS:
             problem = f"expected at most {MOST_RUNS:,} ways through it, but got more"
             raise SpaceError.of(problem, where=where, cure="Look at fewer choices, or look at them later")
 
+    found = _sections(runs)
+
     def locate(key: Key) -> str:
         name = str(key[1]) if len(key) > 1 else ""
-        place = f"{file}:{lines[name]}" if name in lines else where
+        line = lines.get((name, _domain({**found.space, **found.overrides}.get(name), key)))
+        place = where if line is None else f"{file}:{line}"
         return f"{place}: {name}" if name else place
 
-    return _sections(runs, locate)
+    return replace(found, locate=locate)
+
+
+def _domain(spec: Any, key: Key) -> str:
+    """Returns what was suggested of the case of `spec` in which `key` lies, as a text."""
+    if isinstance(spec, list):
+        spec = spec[key[2] if len(key) > 2 and isinstance(key[2], int) else 0]
+    return repr({word: value for word, value in spec.items() if word != "when"} if isinstance(spec, dict) else spec)
 
 
 def _others(trial: SpaceTrial, path: Mapping[str, Scalar], where: str) -> list[dict[str, Scalar]]:
@@ -157,7 +167,7 @@ def _told(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def _sections(runs: Sequence[_Run], locate: Callable[[Key], str]) -> Sections:
+def _sections(runs: Sequence[_Run]) -> Sections:
     names = dict.fromkeys(name for run in runs for name in run.outcomes)
     space: dict[str, Any] = {}
     fixed: dict[str, Any] = {}
@@ -170,7 +180,7 @@ def _sections(runs: Sequence[_Run], locate: Callable[[Key], str]) -> Sections:
             continue
         cases = _cases(found, {})
         (overrides if is_path else space)[name] = cases[0] if len(cases) == 1 else cases
-    return Sections(locate, space, fixed, overrides)
+    return Sections(located("space function"), space, fixed, overrides)
 
 
 def _tree(runs: Sequence[_Run], name: str, depth: int) -> "Outcome | _Fork":

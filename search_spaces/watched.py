@@ -1,8 +1,12 @@
 """Numbers and texts that tell when a program looks at them: what a function compares, computes with or takes apart.
 
-They are the values themselves in every other way. Passing one on, returning it or printing a number is no look.
+A watched value is none of Python's own numbers or texts, so that nothing can read it behind its back: what asks for its
+value by any operator or method calls `look` first, and what can't ask fails. Only `repr` is no look, so that errors can
+show it.
 """
 
+import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -10,51 +14,72 @@ from search_spaces.trial_config import Scalar
 
 __all__ = ["unwatched", "watched"]
 
-_BLIND = {
-    *("__new__", "__init__", "__class__", "__getattribute__", "__getattr__", "__setattr__", "__delattr__", "__repr__"),
-    *("__init_subclass__", "__subclasshook__", "__dir__", "__sizeof__", "__reduce__", "__reduce_ex__", "__doc__"),
-    *("__getnewargs__", "__getstate__"),
-}
-_PRINTING = {"__str__", "__format__"}  # of a number, which decides nothing; of a text it may build a name
+
+class _Watched:
+    """A value and what to call before it is looked at."""
+
+    __slots__ = ("_look", "_value")
+
+    def __init__(self, value: Scalar, look: Callable[[], None]) -> None:
+        self._value = value
+        self._look = look
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:  # for isinstance; type() knows
+        return type(self._value)
+
+    def __getattr__(self, name: str) -> Any:
+        self._look()
+        return getattr(self._value, name)
+
+    def __repr__(self) -> str:
+        return repr(self._value)
+
+    def __str__(self) -> str:
+        return str(unwatched(self))
+
+    def __format__(self, form: str) -> str:
+        return format(unwatched(self), form)
 
 
-def watched(value: Scalar, look: Callable[[], None]) -> Scalar:
-    """Returns a value that calls `look` before it is looked at; true and false are looked at at once."""
+def watched(value: Scalar, look: Callable[[], None]) -> Any:
+    """Returns a value that calls `look` before it is looked at; true and false, which `is` tells apart, are at once."""
     if isinstance(value, bool):
         look()
         return value
-    for kind, watching in _KINDS.items():
-        if isinstance(value, kind):
-            made = watching(value)
-            made.look = look
-            return made  # type: ignore[no-any-return]
-    raise TypeError(f"expected a number or a text, but got {value!r}")
+    return _Watched(value, look)
 
 
 def unwatched(value: Any) -> Any:
     """Returns the plain value of a watched one, which counts as a look; of any other value itself."""
-    for kind, watching in _KINDS.items():
-        if isinstance(value, watching):
-            value.look()
-            return getattr(kind, _PLAIN[kind])(value)
-    return value
+    if type(value) is not _Watched:
+        return value
+    value._look()
+    return value._value
 
 
-def _watching(kind: type) -> Any:
-    unseen = _BLIND | (_PRINTING if kind is not str else set())
-    methods = {name: _telling(kind, name) for name in dir(kind) if name not in unseen and callable(getattr(kind, name))}
-    return type(f"Watched{kind.__name__.title()}", (kind,), {"look": None, **methods})
+def _forward(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *values: function(*map(unwatched, values))
 
 
-def _telling(kind: type, name: str) -> Callable[..., Any]:
-    method = getattr(kind, name)
-
-    def tell(self: Any, *args: Any, **options: Any) -> Any:
-        self.look()
-        return method(self, *args, **options)
-
-    return tell
+def _backward(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda own, other: function(unwatched(other), unwatched(own))
 
 
-_PLAIN: dict[type, str] = {int: "__int__", float: "__float__", str: "__str__"}
-_KINDS: dict[type, Any] = {kind: _watching(kind) for kind in (int, float, str)}
+_BINARY = {
+    **{name: getattr(operator, name) for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow")},
+    **{name: getattr(operator, f"{name}_") for name in ("and", "or")},
+    **{name: getattr(operator, name) for name in ("xor", "lshift", "rshift")},
+    "divmod": divmod,
+}
+_OTHER: dict[str, Callable[..., Any]] = {
+    **{name: getattr(operator, name) for name in ("lt", "le", "eq", "ne", "gt", "ge", "neg", "pos", "abs", "invert")},
+    **{"bool": bool, "int": int, "float": float, "complex": complex, "index": operator.index, "hash": hash},
+    **{"len": len, "iter": iter, "contains": operator.contains, "getitem": operator.getitem},
+    **{"round": round, "trunc": math.trunc, "floor": math.floor, "ceil": math.ceil},
+}
+for _name, _function in _BINARY.items():
+    setattr(_Watched, f"__{_name}__", _forward(_function))
+    setattr(_Watched, f"__r{_name}__", _backward(_function))
+for _name, _function in _OTHER.items():
+    setattr(_Watched, f"__{_name}__", _forward(_function))

@@ -25,6 +25,7 @@ from trainables.trial_files import TrialFiles
 
 __all__ = ["StudySearcher", "SweepObserver"]
 
+STOPPING = "stopping"  # user attribute: the result with which the scheduler stopped the trial, its last one
 # How a trial ended by its own account -> what the study calls it: the sampler learns from what would come again.
 ENDED_BY_ITSELF: dict[str, Outcome] = {
     "crashed": "crashed",
@@ -95,6 +96,7 @@ class StudySearcher(Searcher):
         self.unfinished = deque(record for record in records if not record.ended)
         self.standing = Standing(mode, devices, records)
         self.proposals = Proposals(study, space, grid=grid, seed=seed)
+        self._finish_stopped()
 
     @property
     def left(self) -> int:
@@ -153,8 +155,30 @@ class StudySearcher(Searcher):
         number = self.numbers.pop(trial_id, None)
         if number is None:  # Tune calls again, with an error, after an exception of this method
             return
-        last_epoch = self._report(number, result or {})
+        if not error and self._is_stop(number, result or {}):
+            last = {name: value for name, value in (result or {}).items() if name == "epoch" or is_score(name, value)}
+            live_trial(self.study, number).set_user_attr(STOPPING, last)
+        self._finish(number, result or {}, error)
+
+    def _is_stop(self, number: int, result: Mapping[str, Any]) -> bool:
+        """Tells whether this is the result with which the scheduler stopped a trial, and new."""
+        record = self._record(number)
+        epoch = result.get("epoch", record.planned_epochs)
+        return epoch < record.planned_epochs and self.files_of(number).read_outcome() is None
+
+    def _finish(self, number: int, result: Mapping[str, Any], error: bool = False) -> None:
+        last_epoch = self._report(number, result)
         self._end(number, *self._outcome(number, last_epoch, error))
+
+    def _finish_stopped(self) -> None:
+        """Ends trials that a scheduler had stopped when the driver was killed before it had told the study all."""
+        trials = self.study.get_trials(deepcopy=False)
+        for record in [record for record in self.unfinished if STOPPING in trials[record.number].user_attrs]:
+            self.unfinished.remove(record)
+            for observer in self.observers:
+                observer.trial_started(record)
+            self._finish(record.number, trials[record.number].user_attrs[STOPPING])
+            expect(self.scheduler, self._record(record.number), f"study-{record.number}")
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its searcher into a file that nothing of ours reads back; the study holds the state."""

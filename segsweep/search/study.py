@@ -1,8 +1,9 @@
 """The study: one append-only journal beside the trials, which alone decides what a sweep has done (ADR 003).
 
-User attributes of a study trial: `sample` (knob -> scalar), `config` (TrialConfig as a dict), `origin`, and once it
-has ended `outcome` and `reason`; `device_s`, `losses`. Of the study itself: `budget`, how far it was extended beyond
-the sweep file, and `end`, why its last launch ended. Imports optuna; only this folder does.
+User attributes of a study trial: `sample` (knob -> scalar), `config` (TrialConfig as a dict), `origin`, `device_s`,
+`losses`, `stopping` (the result that it was stopped with), and once it has ended `outcome` and `reason`. Of the study
+itself: `budget`, how far it was extended beyond the sweep file, and `end`, why its last launch ended. Imports optuna;
+only this folder does.
 """
 
 import contextlib

@@ -367,3 +367,18 @@ def test_a_record_waits_for_its_config(search: Open) -> None:
 def test_tune_pickles_no_study(search: Open) -> None:
     one = search()
     assert json.dumps(one.searcher.__getstate__()) == "{}"
+
+
+@pytest.mark.parametrize("reported", [False, True])
+def test_a_stop_that_a_kill_cut_short_is_told_on_resume(search: Open, reported: bool) -> None:
+    one = search()
+    one.searcher.suggest("a")
+    one.report("a", 1, 0.1)
+    live_trial(one.study, 0).set_user_attr("stopping", {"epoch": 2, METRIC: 0.05})
+    if reported:
+        live_trial(one.study, 0).report(0.05, 2)  # the driver dies here, or just before
+    two = search()
+    record = two.records()[0]
+    assert (record.outcome, dict(record.scores)) == ("stopped", {1: 0.1, 2: 0.05})
+    assert two.witness.started == [0] and two.witness.ended == [record]
+    assert two.searcher.suggest("b")["number"] == 1

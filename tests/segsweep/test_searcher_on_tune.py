@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 Open = Callable[..., "Search"]
+Fit = Callable[..., None]
 CONCURRENT = 3
 
 
@@ -77,9 +78,7 @@ def nine(space_of: Callable[..., Space]) -> Space:
         ({"gp": {"n_startup_trials": 8}}, "none"),
     ],
 )
-def test_every_trial_ends_once(
-    search: Open, nine: Space, fit: Callable[..., None], sampler: Any, scheduler: Any
-) -> None:
+def test_every_trial_ends_once(search: Open, nine: Space, fit: Fit, sampler: Any, scheduler: Any) -> None:
     settings = {"space": nine, "budget": 24, "sampler": sampler, "scheduler_name": scheduler}
     one = search(**settings)
     fit(one)
@@ -96,9 +95,7 @@ def test_every_trial_ends_once(
     assert search(**settings).searcher.left == 0
 
 
-def test_a_grid_on_tune_ends_when_it_is_exhausted(
-    search: Open, space_of: Callable[..., Space], fit: Callable[..., None]
-) -> None:
+def test_a_grid_on_tune_ends_when_it_is_exhausted(search: Open, space_of: Callable[..., Space], fit: Fit) -> None:
     space = space_of({"lr": {"choice": [0.1, 0.2, 0.3]}, "batch_size": {"choice": [1, 2]}})
     one = search(space=space, budget=100, sampler="grid")
     fit(one)
@@ -106,7 +103,7 @@ def test_a_grid_on_tune_ends_when_it_is_exhausted(
     assert len(one.records()) == 6
 
 
-def test_patience_ends_what_runs(search: Open, nine: Space, fit: Callable[..., None]) -> None:
+def test_patience_ends_what_runs(search: Open, nine: Space, fit: Fit) -> None:
     one = search(space=nine, budget=100, patience=3, sampler="random")
     one.study.enqueue_trial({"lr": 0.1})  # the best there is, after the baseline
     for _ in range(4):
@@ -115,24 +112,24 @@ def test_patience_ends_what_runs(search: Open, nine: Space, fit: Callable[..., N
     spent = one.searcher.spent()
     assert spent is not None and spent.end == "out-of-patience"
     one.searcher.end_unfinished(spent.reason)
-    outcomes = [record.outcome for record in one.records()]
-    assert outcomes[:5] == ["completed"] * 5 and set(outcomes[5:]) <= {"stopped", "failed"}
-    assert len(outcomes) <= 5 + CONCURRENT
-    assert {record.reason for record in one.records()[5:]} <= {spent.reason}
+    ended = [record for record in one.records() if record.outcome != "completed"]
+    assert ended and {record.reason for record in ended} == {spent.reason}
+    assert len(one.records()) - len(ended) >= 3 and len(ended) <= CONCURRENT
+    assert all(record.ended for record in one.records())
 
 
-def test_device_hours_end_what_runs(search: Open, nine: Space, fit: Callable[..., None]) -> None:
-    one = search(space=nine, budget=100, device_hours=10 / 3600)  # ten seconds, on two devices each
+def test_device_hours_end_what_runs(search: Open, nine: Space, fit: Fit) -> None:
+    one = search(space=nine, budget=100, device_hours=60 / 3600)  # on two devices each
     fit(one, slow_from=1)
     spent = one.searcher.spent()
     assert spent is not None and spent.end == "out-of-device-hours"
     one.searcher.end_unfinished(spent.reason)
-    assert one.records()[0].outcome == "completed" and len(one.records()) <= 1 + CONCURRENT
+    assert 1 <= len(one.records()) <= 1 + CONCURRENT
     assert all(record.ended for record in one.records())
-    assert sum(record.device_s or 0 for record in one.records()) >= 10
+    assert sum(record.device_s or 0 for record in one.records()) >= 60
 
 
-def test_a_larger_budget_goes_on_with_the_same_study(search: Open, nine: Space, fit: Callable[..., None]) -> None:
+def test_a_larger_budget_goes_on_with_the_same_study(search: Open, nine: Space, fit: Fit) -> None:
     fit(search(space=nine, budget=3))
     two = search(space=nine, budget=5, scheduler_name="asha")
     assert two.searcher.left == 2

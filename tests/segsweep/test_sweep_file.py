@@ -117,7 +117,7 @@ def test_defaults(folder: Path) -> None:
     sweep = load_sweep(write(folder, SHORT))
     config = sweep.config
     assert (config.metric, config.mode, sweep.project) == ("segm_mAP", "max", "short")
-    assert (config.search.sampler, config.search.scheduler.asha, config.search.seed) == ("tpe", None, 0)
+    assert (config.search.sampler.name, config.search.scheduler.asha, config.search.seed) == ("tpe", None, 0)
     assert (config.max_failures, config.trial_timeout_minutes) == (2, None)
     assert sweep.tracking_uri == f"sqlite:///{folder}/mlflow.db"
     assert sweep.space.decode({}).model.name == "mask-rcnn"
@@ -227,7 +227,7 @@ def test_a_config_built_in_python_is_the_one_that_is_read(folder: Path) -> None:
         ("trials: 40", "trials: true", "15: budget.trials: expected a valid integer, but got True"),
         ("trials: 40, ", "", "15: budget.trials: expected trials, but got none. Add trials: ..."),
         ("hours: 12", "hours: -1", "15: budget.hours: expected a number greater than 0, but got -1"),
-        ("hours: 12", "patience: 3", "15: budget.patience: .*got patience, which is not in it. Remove it"),
+        ("hours: 12", "patiense: 3", r"15: budget.patiense: .*Did you mean patience\?"),
         ("name: nuclei-search", "name: a b", "1: name: expected letters, digits, .*but got 'a b'"),
         ("task: instance", "task: instanc", "3: task: expected 'instance' or 'semantic', .*Did you mean instance"),
         ("task: instance\n", "", "1: task: expected task, but got none"),
@@ -237,7 +237,6 @@ def test_a_config_built_in_python_is_the_one_that_is_read(folder: Path) -> None:
         ("segm_mAP", "[segm_mAP, bbox_mAP]", "7: metric: .*several objectives are not in this version"),
         ("mode: max", "mode: min", "8: mode: expected max, because more segm_mAP is better, but got min"),
         ("strategy: joint", "strategy: {staged: {}}", "10: search.strategy: .*but got staged, which is not in this"),
-        ("sampler: tpe", "sampler: grid", "11: search.sampler: expected tpe or random, but got grid, which is not"),
         ("sampler: tpe", "sampler: tp", r"11: search.sampler: .*but got 'tp'. Did you mean tpe\?"),
         ("{asha: {grace_epochs: 2, reduction_factor: 3}}", "pbt", "12: search.scheduler: .*got pbt, which is not in"),
         ("grace_epochs: 2", "grace: 2", r"12: search.scheduler.asha.grace: .*Did you mean grace_epochs\?"),

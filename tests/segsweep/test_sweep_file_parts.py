@@ -216,3 +216,32 @@ def test_variables_and_links_of_a_sweep_file(folder: Path) -> None:
         )
     )
     assert sweep.space.decode({"rate": 0.001}).optimization.lr == 0.004
+
+
+def blocks(heading: str) -> list[str]:
+    """Returns the code of a section of the guide."""
+    guide = (Path(__file__).parents[2] / "docs" / "sweep-file.md").read_text()
+    section = guide.split(f"\n### {heading}\n")[1].split("\n## ")[0].split("\n### ")[0]
+    return [block.split("\n", 1)[1] for block in section.split("```")[1::2]]
+
+
+def test_the_linked_values_of_the_guide(folder: Path) -> None:
+    sweep = load_sweep(write(folder, blocks("Linked values")[0] + "fixed: {model: mask-rcnn}\n"))
+    trial = sweep.space.decode({"rate": 1e-3, "widest": 2.0, "batch_size": 4, "optimizer": "sgd"})
+    assert trial.optimization.lr == 0.004
+    assert trial.overrides == (("model.rpn_head.anchor_generator.ratios", (0.5, 1.0, 2.0)),)
+    trial = sweep.space.decode({"rate": 1e-3, "widest": 2.0, "batch_size": 4, "optimizer": "adamw"})
+    assert trial.optimization.lr == pytest.approx(2e-4)
+
+
+def test_the_space_function_of_the_guide(folder: Path) -> None:
+    text, code = blocks("A space in Python")
+    (folder / "my_space.py").write_text(code)
+    sweep = load_sweep(write(folder, text))
+    assert [parameter.id for parameter in sweep.space.parameters] == [
+        "optimizer",
+        "lr[optimizer=sgd]",
+        "lr[optimizer=adamw]",
+        "momentum",
+        "model.test_cfg.rcnn.nms.iou_threshold",
+    ]
