@@ -97,13 +97,12 @@ class RunFolder:
         return launches / f"launch-{number:03d}"
 
     def create(self, sweep: Sweep, origin: Origin) -> None:
-        """Fills the folder with the sweep file; `sweep.yaml` comes last, so a killed start leaves no sweep."""
+        """Fills the folder with the sweep file, its space written out whole; `sweep.yaml` comes last, so a killed start
+        leaves no sweep.
+        """
         (self.path / "origin.json").write_text(json.dumps(asdict(origin)))
         partial = self.sweep_file.with_suffix(".tmp")
-        if sweep.source is None:
-            partial.write_text(sweep.config.model_dump_json(exclude_unset=True))  # JSON is YAML
-        else:
-            shutil.copyfile(sweep.source, partial)
+        partial.write_text(sweep.text(), encoding="utf-8")
         partial.replace(self.sweep_file)
 
     def read_origin(self) -> Origin:

@@ -5,7 +5,7 @@ started and nothing written.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -22,10 +22,11 @@ from search_spaces.yaml_source import read_yaml
 from segdata.dataset_folder import open_dataset_folder
 from segdata.errors import DatasetError, SweepFileError
 from segsweep.sweep_config import ENSEMBLE_METHODS, DataConfig, PresetConfig, RoleConfig, SweepConfig
-from segsweep.sweep_space import Locate
 from segtrack import resolve_uri
 
 __all__ = ["Role", "Sweep", "SweepConfig", "SweepData", "load_sweep", "read_config", "resolve_sweep"]
+
+Locate = Callable[[Sequence[str | int]], str]  # key -> file, line and key
 
 _LATER_KEYS = {("budget", "device_hours"), ("budget", "patience")}
 

@@ -16,7 +16,7 @@ def main() -> None:
     """Trains to the end of the config's plan."""
     path, folder, threads = sys.argv[1:]
     torch.set_num_threads(int(threads))
-    sys.path.append(folder)
+    sys.path.insert(0, folder)
     import iteration_clock  # noqa: F401
 
     config = Config.fromfile(path)
