@@ -37,6 +37,7 @@ from segsweep.search.study import Study, TrialRecord, trial_records
 from segsweep.sweep_file import Sweep
 from segsweep.tracking import TrackingObserver
 from segsweep.tuning import fit, scheduler_of, trial_context
+from segsweep.wishes import Wishes
 from segtrack.recorder import SweepRecorder
 from trainables.description import DataDescription
 
@@ -290,6 +291,7 @@ def searcher_of(
         deadline_unix_s=deadline_unix_s,
         grid=config.search.sampler.grid is not None,
         seed=config.search.seed,
+        wishes=Wishes(folder.wishes),
         devices=resources.gpu or resources.cpu,
     )
 

@@ -13,6 +13,7 @@ from search_spaces.trial_config import Scalar
 from segdata.errors import SpaceError
 from segsweep.search.grid import combinations, identity
 from segsweep.search.study import live_trial, trial_records
+from segsweep.wishes import Wishes
 
 __all__ = ["Proposals", "discard_incomplete", "enqueue_baseline"]
 
@@ -27,10 +28,13 @@ class Proposals:
         space: What there is to choose from.
         grid: Whether all combinations are tried instead, each once; those that the study has are left out.
         seed: Of the grid's order.
+        wishes: Points that the user adds while the sweep runs.
     """
 
-    def __init__(self, study: optuna.Study, space: Space, *, grid: bool = False, seed: int = 0) -> None:
-        self.study, self.space = study, space
+    def __init__(
+        self, study: optuna.Study, space: Space, *, grid: bool = False, seed: int = 0, wishes: Wishes | None = None
+    ) -> None:
+        self.study, self.space, self.wishes = study, space, wishes
         self.tried = {identity(space, record.sample) for record in trial_records(study)} if grid else set()
         self.cells = deque(combinations(space, seed)) if grid else None
 
@@ -50,6 +54,7 @@ class Proposals:
         Raises:
             SpaceError: A thousand suggestions in a row were forbidden.
         """
+        self._enqueue_wishes()
         for _ in range(REJECTED_IN_A_ROW):
             if not self._enqueue_cell():
                 return None
@@ -64,6 +69,15 @@ class Proposals:
             trial.set_constraint("crash", 1.0)
             self.study.tell(trial, state=TrialState.PRUNED)
         raise SpaceError(f"forbid: expected room for trials, but got {REJECTED_IN_A_ROW} forbidden ones. Forbid less")
+
+    def _enqueue_wishes(self) -> None:
+        """Puts what the user wants into the study's queue; a kill in between leaves a wish that the study knows."""
+        if self.wishes is None:
+            return
+        for wish in self.wishes.waiting():
+            if not any(trial.user_attrs.get("wish") == wish.id for trial in self.study.get_trials(deepcopy=False)):
+                self.study.enqueue_trial(dict(wish.parameters), user_attrs={"origin": "user", "wish": wish.id})
+            self.wishes.fulfil(wish)
 
     def _enqueue_cell(self) -> bool:
         """Puts the grid's next combination into the study's queue if that is empty; False if there is none."""

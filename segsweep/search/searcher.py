@@ -21,6 +21,7 @@ from segsweep.search.budget import Budget, Spent, Standing
 from segsweep.search.proposals import Proposals, discard_incomplete
 from segsweep.search.schedulers import expect
 from segsweep.search.study import Mode, Outcome, TrialRecord, live_trial, trial_record, trial_records
+from segsweep.wishes import Wishes
 from trainables.trial_files import TrialFiles
 
 __all__ = ["StudySearcher", "SweepObserver"]
@@ -63,6 +64,7 @@ class StudySearcher(Searcher):
         deadline_unix_s: When this launch ends.
         grid: Whether all combinations are tried instead of what the sampler chooses.
         seed: Of the grid's order.
+        wishes: Points that the user adds while the sweep runs.
         devices: GPUs of a trial, or its CPUs if it has no GPU.
         clock: Seconds that never run backwards.
     """
@@ -81,6 +83,7 @@ class StudySearcher(Searcher):
         deadline_unix_s: float | None = None,
         grid: bool = False,
         seed: int = 0,
+        wishes: Wishes | None = None,
         devices: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -95,7 +98,7 @@ class StudySearcher(Searcher):
         self.count = len(records)
         self.unfinished = deque(record for record in records if not record.ended)
         self.standing = Standing(mode, devices, records)
-        self.proposals = Proposals(study, space, grid=grid, seed=seed)
+        self.proposals = Proposals(study, space, grid=grid, seed=seed, wishes=wishes)
         self._finish_stopped()
 
     @property

@@ -16,6 +16,7 @@ from segsweep.search.schedulers import build_scheduler
 from segsweep.search.searcher import StudySearcher
 from segsweep.search.study import Study, TrialRecord, open_study, trial_records
 from segsweep.search_config import SamplerConfig, SchedulerConfig
+from segsweep.wishes import Wishes
 from trainables.trial_files import Outcome, TrialFiles
 
 METRIC = "segm_mAP"
@@ -73,6 +74,7 @@ class Search:
             observers=[self.witness],
             grid=sampler.grid is not None,
             seed=self.seed,
+            wishes=Wishes(self.folder / "wishes"),
             devices=2.0,
             clock=self.clock,
         )

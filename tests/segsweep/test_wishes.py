@@ -11,6 +11,7 @@ from segdata.errors import InputError
 from segsweep.wishes import Wishes, parse_wish, wished_parameters
 
 SpaceOf = Callable[..., Space]
+Open = Callable[..., Any]
 
 SPACE: dict[str, Any] = {
     "optimizer": {"choice": ["sgd", "adamw"]},
@@ -24,7 +25,7 @@ SPACE: dict[str, Any] = {
 
 
 @pytest.fixture
-def space(space_of: SpaceOf) -> Space:
+def cased(space_of: SpaceOf) -> Space:
     return space_of(SPACE, forbid=[{"optimizer": "sgd", "batch_size": 8}])
 
 
@@ -37,8 +38,8 @@ def space(space_of: SpaceOf) -> Space:
         (["ema=0"], {"ema": 0.0}),
     ],
 )
-def test_a_wish_sets_every_case_that_allows_it(pairs: list[str], parameters: dict[str, Any], space: Space) -> None:
-    assert wished_parameters(space, parse_wish(pairs)) == parameters
+def test_a_wish_sets_every_case_that_allows_it(pairs: list[str], parameters: dict[str, Any], cased: Space) -> None:
+    assert wished_parameters(cased, parse_wish(pairs)) == parameters
 
 
 @pytest.mark.parametrize(
@@ -56,9 +57,9 @@ def test_a_wish_sets_every_case_that_allows_it(pairs: list[str], parameters: dic
         (["optimizer=sgd", "batch_size=8"], "expected an allowed combination, but got optimizer=sgd, batch_size=8"),
     ],
 )
-def test_a_wish_that_cannot_come_true_is_refused(pairs: list[str], told: str, space: Space) -> None:
+def test_a_wish_that_cannot_come_true_is_refused(pairs: list[str], told: str, cased: Space) -> None:
     with pytest.raises(InputError) as error:
-        wished_parameters(space, parse_wish(pairs))
+        wished_parameters(cased, parse_wish(pairs))
     assert told in str(error.value) and "\n" not in str(error.value)
 
 
@@ -72,3 +73,18 @@ def test_wishes_wait_in_their_order_until_they_are_fulfilled(tmp_path: Path) -> 
     assert wishes.waiting() == (second,)
     third = wishes.add({"lr": 0.03})
     assert wishes.waiting() == (second, third)
+
+
+def test_a_wish_is_the_next_trial_and_counts_once(search: Open, tmp_path: Path) -> None:
+    one = search(budget=4)
+    one.searcher.suggest("baseline")
+    wishes = Wishes(tmp_path / "wishes")
+    first, second = wishes.add({"lr": 0.01}), wishes.add({"lr": 0.02})
+    assert one.searcher.suggest("a")["trial"]["optimization"]["lr"] == 0.01
+    assert wishes.waiting() == ()
+    (tmp_path / "wishes" / f"{second.id}.json").write_text('{"lr": 0.02}')  # a kill came before it was removed
+    two = search(budget=4)
+    taken = [two.searcher.suggest(name)["trial"]["optimization"]["lr"] for name in ("b", "c", "d", "e")]
+    assert taken[1:3] == [0.01, 0.02] and taken.count(0.02) == 1  # the baseline and the first go on, the second follows
+    assert [record.origin for record in two.records()] == ["baseline", "user", "user", "sampler"]
+    assert first.id != second.id
