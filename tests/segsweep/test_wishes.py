@@ -66,7 +66,7 @@ def test_a_wish_that_cannot_come_true_is_refused(pairs: list[str], told: str, ca
 def test_wishes_wait_in_their_order_until_they_are_fulfilled(tmp_path: Path) -> None:
     wishes = Wishes(tmp_path / "wishes")
     assert wishes.waiting() == ()
-    first, second = wishes.add({"lr": 0.01}), wishes.add({"lr": 0.02})
+    first, second = wishes.add({"lr": 0.01}), wishes.add({"lr": 0.03})
     (tmp_path / "wishes" / "000009-x.tmp").write_text('{"lr"')  # a command that was killed in the middle
     assert wishes.waiting() == (first, second)
     wishes.fulfil(first)
@@ -79,12 +79,12 @@ def test_a_wish_is_the_next_trial_and_counts_once(search: Open, tmp_path: Path) 
     one = search(budget=4)
     one.searcher.suggest("baseline")
     wishes = Wishes(tmp_path / "wishes")
-    first, second = wishes.add({"lr": 0.01}), wishes.add({"lr": 0.02})
+    first, second = wishes.add({"lr": 0.01}), wishes.add({"lr": 0.03})
     assert one.searcher.suggest("a")["trial"]["optimization"]["lr"] == 0.01
     assert wishes.waiting() == ()
-    (tmp_path / "wishes" / f"{second.id}.json").write_text('{"lr": 0.02}')  # a kill came before it was removed
+    (tmp_path / "wishes" / f"{second.id}.json").write_text('{"lr": 0.03}')  # a kill came before it was removed
     two = search(budget=4)
     taken = [two.searcher.suggest(name)["trial"]["optimization"]["lr"] for name in ("b", "c", "d", "e")]
-    assert taken[1:3] == [0.01, 0.02] and taken.count(0.02) == 1  # the baseline and the first go on, the second follows
+    assert taken[1:3] == [0.01, 0.03] and taken.count(0.03) == 1  # the baseline and the first go on, the second follows
     assert [record.origin for record in two.records()] == ["baseline", "user", "user", "sampler"]
     assert first.id != second.id
