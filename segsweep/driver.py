@@ -31,13 +31,14 @@ from segsweep.resources import TrialResources, cluster_nodes, this_machine, tria
 from segsweep.run_folder import Origin, RunFolder
 from segsweep.search.budget import End, Spent
 from segsweep.search.grid import check_grid
-from segsweep.search.proposals import enqueue_baseline
+from segsweep.search.proposals import enqueue_baseline, enqueue_wish
 from segsweep.search.searcher import StudySearcher, SweepObserver
 from segsweep.search.study import Study, TrialRecord, trial_records
+from segsweep.starting_points import starting_points
 from segsweep.sweep_file import Sweep
 from segsweep.tracking import TrackingObserver
 from segsweep.tuning import fit, scheduler_of, trial_context
-from segsweep.wishes import Wishes
+from segsweep.wishes import Wish, Wishes
 from segtrack.recorder import SweepRecorder
 from trainables.description import DataDescription
 
@@ -67,6 +68,7 @@ class Checked:
     origin: Origin
     fitted: Mapping[str, Scalar]
     local: Mapping[str, Path]  # what `init: sweep:NAME` stands for
+    points: tuple[Wish, ...]  # to begin a new sweep with
 
 
 def start(sweep: Sweep, console: Console, address: str | None = None) -> SweepResult:
@@ -160,7 +162,7 @@ def launch(sweep: Sweep, folder: RunFolder, console: Console, address: str | Non
         recorder = opening.result()
         if not folder.exists:
             checked.roles.write(folder.data)
-            folder.create(sweep, checked.origin)
+            folder.create(sweep, checked.origin, checked.points)
         return run_trials(sweep, folder, checked, recorder, resources, console)
 
 
@@ -189,7 +191,8 @@ def check(sweep: Sweep, folder: RunFolder, console: Console) -> Checked:
     check_weights(sweep, local)
     check_store(sweep, origin)
     try_local_weights(sweep, data, local)
-    return Checked(roles, data, origin, fitted_values(sweep.space, data), local)
+    points = () if folder.exists else starting_points(sweep, console)
+    return Checked(roles, data, origin, fitted_values(sweep.space, data), local, points)
 
 
 def check_store(sweep: Sweep, origin: Origin) -> None:
@@ -244,6 +247,8 @@ def run_trials(
     study = folder.study(writable=True)
     record_extension(study, folder.config().budget, config.budget)
     enqueue_baseline(study, sweep.space, checked.fitted)
+    for point in folder.read_points():
+        enqueue_wish(study, point, point.id.partition("-")[0])
     before = trial_records(study)
     show_plan(sweep, sum(record.ended for record in before), resources, console)
     keeper = keeper_of(sweep, folder, study)

@@ -5,7 +5,7 @@ data/           one file a role, as trials read it    study.journal  the study
 trials/NNNN/    one folder a trial                    tune/        Ray Tune's own state, one folder a launch
 initial/        weights of other sweeps that trials start from
 ensembles/      prediction sets and ensembles         driver.lock  held by the one driver
-wishes/         points that the user wants tried
+wishes/         points that the user wants tried      points.json  points to begin with
 """
 
 import fcntl
@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from segdata.errors import InputError
 from segsweep.search.study import Study, mend_journal, open_study, read_study
 from segsweep.sweep_config import SweepConfig
 from segsweep.sweep_file import Sweep, load_sweep, read_config
+from segsweep.wishes import Wish
 from trainables.trial_files import TrialFiles
 
 __all__ = ["Origin", "RunFolder", "find_run"]
@@ -96,14 +97,20 @@ class RunFolder:
         number = len(list(launches.glob("launch-*"))) if launches.is_dir() else 0
         return launches / f"launch-{number:03d}"
 
-    def create(self, sweep: Sweep, origin: Origin) -> None:
+    def create(self, sweep: Sweep, origin: Origin, points: Sequence[Wish] = ()) -> None:
         """Fills the folder with the sweep file, its space written out whole; `sweep.yaml` comes last, so a killed start
         leaves no sweep.
         """
         (self.path / "origin.json").write_text(json.dumps(asdict(origin)))
+        (self.path / "points.json").write_text(json.dumps([asdict(point) for point in points]))
         partial = self.sweep_file.with_suffix(".tmp")
         partial.write_text(sweep.text(), encoding="utf-8")
         partial.replace(self.sweep_file)
+
+    def read_points(self) -> tuple[Wish, ...]:
+        """Reads the points that the sweep begins with; none of a sweep of an earlier version."""
+        path = self.path / "points.json"
+        return tuple(Wish(**point) for point in json.loads(path.read_text())) if path.is_file() else ()
 
     def read_origin(self) -> Origin:
         """Reads what the sweep is."""

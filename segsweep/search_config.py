@@ -149,12 +149,22 @@ class SchedulerConfig(Section):
         return named_options(value, known, none="none")
 
 
+class WarmStartConfig(Section):
+    """An earlier sweep whose best points are tried first: its name, and its project where that is another one."""
+
+    sweep: str
+    top: Annotated[Whole, Field(ge=1)] = 10
+    project: str | None = None
+
+
 class SearchConfig(Section):
-    """How the space is searched."""
+    """How the space is searched; `points` are tried first, then those of the earlier sweep."""
 
     strategy: Literal["joint"] = "joint"
     sampler: SamplerConfig = Field(default_factory=lambda: SamplerConfig(tpe=TpeConfig()))
     scheduler: SchedulerConfig = SchedulerConfig()
+    points: tuple[dict[str, bool | int | float | str], ...] = ()
+    warm_start: WarmStartConfig | None = None
     folds: Annotated[Whole, Field(ge=1)] = 1
     seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 0
 

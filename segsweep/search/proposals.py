@@ -13,9 +13,9 @@ from search_spaces.trial_config import Scalar
 from segdata.errors import SpaceError
 from segsweep.search.grid import combinations, identity
 from segsweep.search.study import live_trial, trial_records
-from segsweep.wishes import Wishes
+from segsweep.wishes import Wish, Wishes
 
-__all__ = ["Proposals", "discard_incomplete", "enqueue_baseline"]
+__all__ = ["Proposals", "discard_incomplete", "enqueue_baseline", "enqueue_wish"]
 
 REJECTED_IN_A_ROW = 1000
 
@@ -75,8 +75,7 @@ class Proposals:
         if self.wishes is None:
             return
         for wish in self.wishes.waiting():
-            if not any(trial.user_attrs.get("wish") == wish.id for trial in self.study.get_trials(deepcopy=False)):
-                self.study.enqueue_trial(dict(wish.parameters), user_attrs={"origin": "user", "wish": wish.id})
+            enqueue_wish(self.study, wish, "user")
             self.wishes.fulfil(wish)
 
     def _enqueue_cell(self) -> bool:
@@ -127,6 +126,12 @@ def enqueue_baseline(study: optuna.Study, space: Space, fitted: Mapping[str, Sca
     if any(is_baseline(trial) for trial in study.get_trials(deepcopy=False)):
         return
     study.enqueue_trial(params_of(space, space.baseline(fitted)), user_attrs={"origin": "baseline"})
+
+
+def enqueue_wish(study: optuna.Study, wish: Wish, origin: str) -> None:
+    """Puts a point into the study's queue, unless the study has it already."""
+    if not any(trial.user_attrs.get("wish") == wish.id for trial in study.get_trials(deepcopy=False)):
+        study.enqueue_trial(dict(wish.parameters), user_attrs={"origin": origin, "wish": wish.id})
 
 
 def is_baseline(trial: FrozenTrial) -> bool:
