@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -144,6 +145,18 @@ class RunFolder:
             )
         return replace(sweep, storage=here.parent)  # it may have been moved
 
+    def is_driven(self) -> bool:
+        """Tells whether a driver runs the sweep now."""
+        lock = self.path / "driver.lock"
+        if not lock.is_file():
+            return False
+        with lock.open() as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Holds the sweep for one driver; the lock goes with the process, however it ends.
@@ -174,6 +187,7 @@ class RunFolder:
 
 def take_lock(path: Path) -> IO[str]:
     """Opens and locks a file, making its folders; it stays locked until it is closed."""
+    glances = 3  # that `is_driven` may take at that moment
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,6 +195,10 @@ def take_lock(path: Path) -> IO[str]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             stream.close()
+            if glances:
+                glances -= 1
+                time.sleep(0.05)
+                continue
             raise InputError.of(
                 "expected a sweep that no other driver runs, but got one that is running",
                 where=path.parent,

@@ -1,11 +1,14 @@
 """`segsweep enqueue` and `stop-trial`: steering a sweep while it runs, from another terminal."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from segdata.errors import InputError
+
+if TYPE_CHECKING:
+    from segsweep.run_folder import RunFolder
 
 __all__ = ["enqueue", "stop_trial"]
 
@@ -22,14 +25,26 @@ def enqueue(
 
     Example: segsweep enqueue nuclei-search lr=0.01 optimizer=sgd
     """
+    from segsweep.ending import extended
     from segsweep.run_folder import find_run
+    from segsweep.search import trial_records
     from segsweep.wishes import Wishes, parse_wish, wished_parameters
 
     folder = find_run(name, storage)
-    wish = parse_wish(point)
-    Wishes(folder.wishes).add(wished_parameters(folder.load().space, wish))
-    values = ", ".join(f"{knob}={value}" for knob, value in wish.items())
-    typer.echo(f"{folder.path.name}: {values} comes next, as one of the trials of its budget")
+    wish, sweep, study = parse_wish(point), folder.load(), folder.study()
+    Wishes(folder.wishes).add(wished_parameters(sweep.space, wish))
+    values = " ".join(f"{knob}={value}" for knob, value in wish.items())
+    budget = extended(sweep, study).config.budget.trials
+    typer.echo(f"{folder.path.name}: {values} {when_tried(folder, len(trial_records(study)), budget)}")
+
+
+def when_tried(folder: "RunFolder", trials: int, budget: int) -> str:
+    """Says when a point that waits will be tried."""
+    if trials >= budget:
+        return f"waits, as all {budget} trials of the budget have begun: segsweep resume {folder.path} --trials +1"
+    if not folder.is_driven():
+        return f"waits, as the sweep does not run: segsweep resume {folder.path}"
+    return f"comes next, one of the {budget} trials of the budget"
 
 
 def stop_trial(
@@ -55,4 +70,5 @@ def stop_trial(
             cure="`segsweep best` shows how trials stand.",
         )
     folder.trial(trial).ask_to_stop()
-    typer.echo(f"{folder.path.name}: trial {trial:04d} is asked to end")
+    later = "" if folder.is_driven() else f"; the sweep does not run now: segsweep resume {folder.path}"
+    typer.echo(f"{folder.path.name}: trial {trial:04d} is asked to end{later}")

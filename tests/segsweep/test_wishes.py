@@ -53,7 +53,7 @@ def test_a_wish_sets_every_case_that_allows_it(pairs: list[str], parameters: dic
         (["lr=fast"], "but got fast"),
         (["batch_size=2.5"], "batch_size: expected "),
         (["optimizer=adam"], "optimizer: expected "),
-        (["optimizer=adamw", "lr=0.1"], "lr: expected it beside optimizer=sgd only"),
+        (["optimizer=adamw", "lr=0.1"], "point: expected lr=0.1 beside optimizer=sgd only, but got optimizer=adamw"),
         (["optimizer=sgd", "batch_size=8"], "expected an allowed combination, but got optimizer=sgd, batch_size=8"),
     ],
 )
