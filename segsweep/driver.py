@@ -217,6 +217,7 @@ def run_tags(sweep: Sweep, checked: Checked) -> dict[str, str]:
         "segsweep.version": version("segsweep"),
         "segsweep.task": sweep.config.task,
         "segsweep.metric": sweep.config.metric,
+        "segsweep.mode": sweep.config.mode,
         "segsweep.seed": str(sweep.config.search.seed),
         "segsweep.fingerprint": checked.origin.fingerprint,
     }

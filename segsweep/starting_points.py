@@ -27,8 +27,8 @@ def starting_points(sweep: Sweep, console: Console) -> tuple[Wish, ...]:
         found.append(Wish(f"point-{number:04d}", parameters))
     if search.warm_start is not None:
         project = search.warm_start.project or sweep.project
-        earlier = read_sweep(sweep.tracking_uri, project, search.warm_start.sweep, sweep.config.mode)
-        start = warm_start(sweep.space, earlier, sweep.config.metric, search.warm_start.top)
+        earlier = read_sweep(sweep.tracking_uri, project, search.warm_start.sweep)
+        start = warm_start(sweep.space, earlier, sweep.config.metric, sweep.config.mode, search.warm_start.top)
         for line in dropped_text(start.dropped):
             console.print(line, highlight=False, markup=False)
         found += [Wish(f"warm-{number:04d}", point) for number, point in enumerate(start.points, start=1)]

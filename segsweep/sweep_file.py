@@ -28,8 +28,6 @@ __all__ = ["Role", "Sweep", "SweepConfig", "SweepData", "load_sweep", "read_conf
 
 Locate = Callable[[Sequence[str | int]], str]  # key -> file, line and key
 
-_LATER_KEYS = {("budget", "device_hours"), ("budget", "patience")}
-
 
 @dataclass(frozen=True, slots=True)
 class Role:
@@ -328,8 +326,6 @@ def _describe(
     """Returns (problem, cure) of one of pydantic's errors."""
     name = str(key[-1]) if key else ""
     if kind == "extra_forbidden":
-        if tuple(key) in _LATER_KEYS:
-            return f"expected a key of this version, but got {name}, which is not in it", "Remove it"
         known = _known_keys(key[:-1])
         return f"expected a known key, but got {name!r}", nearest_name(name, known)
     if kind in ("model_type", "dict_type"):

@@ -21,15 +21,16 @@ class WarmStart:
     dropped: Mapping[str, str]
 
 
-def warm_start(space: Space, earlier: RecordedSweep, metric: str, top: int) -> WarmStart:
+def warm_start(space: Space, earlier: RecordedSweep, metric: str, mode: str, top: int) -> WarmStart:
     """Returns the best points of an earlier sweep; what the two spaces do not share is drawn anew.
 
     Raises:
         InputError: The earlier sweep looked for something else, or nothing of it can be used.
     """
-    if earlier.metric != metric:
+    if (earlier.metric, earlier.mode) != (metric, mode):
         raise InputError.of(
-            f"expected a sweep that was searched for {metric}, but {earlier.name} was for {earlier.metric}",
+            f"expected a sweep that was searched for {metric} ({mode}), "
+            f"but {earlier.name} was for {earlier.metric} ({earlier.mode})",
             where="warm_start",
             cure="Name another sweep, or leave the key out.",
         )
@@ -64,13 +65,14 @@ def point_of(space: Space, recorded: Mapping[str, str], dropped: dict[str, str])
         else:
             point[parameter.id] = values[parameter.knob] = value
     searched = {entry_name(parameter.knob) for parameter in space.parameters}
-    fixed = {entry_name(knob) for knob in space.fixed}
+    settled = dict.fromkeys(map(entry_name, space.fixed), "it is fixed here")
+    settled |= dict.fromkeys((entry_name(item.knob) for item in space.computed), "it is computed here")
     for name in recorded:
         if name not in searched:
-            dropped[name] = "it is fixed here" if name in fixed else "it is not searched here"
+            dropped[name] = settled.get(name, "it is not searched here")
     return point if space.forbidden(values) is None else {}
 
 
 def dropped_text(dropped: Mapping[str, str]) -> Sequence[str]:
     """Returns a line for each knob that was dropped."""
-    return [f"warm start: {knob} is drawn anew, since {why}" for knob, why in sorted(dropped.items())]
+    return [f"warm start: {knob} is not taken over: {why}" for knob, why in sorted(dropped.items())]

@@ -136,8 +136,8 @@ def refuse_apart(space: Space, wished: Mapping[str, Scalar]) -> None:
         cases = [parameter for parameter in space.parameters if parameter.id in wished and parameter.knob == knob]
         if not any(may_exist(case, values | dict(space.fixed)) for case in cases):
             needed = " or ".join(condition_text(case) for case in cases)
-            others = ", ".join(f"{name}={value}" for name, value in values.items() if name != knob) or "nothing beside it"
-            problem = f"expected {knob}={values[knob]} beside {needed} only, but got {others}"
+            others = ", ".join(f"{name}={value}" for name, value in values.items() if name != knob)
+            problem = f"expected {knob}={values[knob]} beside {needed} only, but got {others or 'nothing beside it'}"
             raise InputError.of(problem, where="point", cure="Change one of them.")
     forbidden = space.forbidden(values)
     if forbidden is not None:

@@ -25,21 +25,21 @@ class RecordedTrial:
 
 @dataclass(frozen=True, slots=True)
 class RecordedSweep:
-    """A sweep's trials that have a score, best first."""
+    """A sweep's trials that have a score, best first; `mode` is "max" or "min", the direction of its metric."""
 
     name: str
     metric: str
+    mode: str
     trials: tuple[RecordedTrial, ...]
 
 
-def read_sweep(uri: str, project: str, name: str, mode: str) -> RecordedSweep:
+def read_sweep(uri: str, project: str, name: str) -> RecordedSweep:
     """Reads the newest sweep of that name.
 
     Args:
         uri: The store, resolved.
         project: The experiment's name.
         name: The sweep's.
-        mode: "max" or "min", the direction of its metric.
 
     Raises:
         InputError: The store does not answer, or has no such sweep.
@@ -57,7 +57,7 @@ def read_sweep(uri: str, project: str, name: str, mode: str) -> RecordedSweep:
                 cure="Name one of these, or set project.",
             )
         parent = max(named, key=lambda run: run.info.start_time)
-        metric = parent.data.tags["segsweep.metric"]
+        metric, mode = parent.data.tags["segsweep.metric"], parent.data.tags.get("segsweep.mode", "max")  # as once all
         runs = search(client, parent.info.experiment_id, f"tags.`{PARENT}` = '{parent.info.run_id}'")
         trials = [trial_of(client, run, metric, mode) for run in runs if run.data.tags.get(KIND) == "trial"]
     except InputError:
@@ -70,7 +70,7 @@ def read_sweep(uri: str, project: str, name: str, mode: str) -> RecordedSweep:
         ) from error
     scored = [trial for trial in trials if trial is not None]
     scored.sort(key=lambda trial: (-trial.score if mode == "max" else trial.score, trial.number))
-    return RecordedSweep(name, metric, tuple(scored))
+    return RecordedSweep(name, metric, mode, tuple(scored))
 
 
 def search(client: MlflowClient, experiment: str, query: str) -> list[Run]:
