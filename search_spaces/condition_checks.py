@@ -102,6 +102,9 @@ def _check_forbidden_value(draft: Draft, index: int, name: str, value: Scalar) -
         cure = nearest_name(value, [str(option) for domain in domains for option in domain.edges()])
         problem = f"expected a value that {name} can take ({found}), but got {value!r}"
         raise refuse(draft.locate, ("forbid", index, name), problem, cure)
+    if not fixed and not any(domain.discrete() is not None for domain in domains if domain.contains(value)):
+        problem = f"expected a value of {name} that is drawn now and then, but got one real number of a range"
+        raise refuse(draft.locate, ("forbid", index, name), problem, f"Give {name} a choice or a step, or drop it")
 
 
 def _check_entry_occurs(draft: Draft, index: int, entry: Conditions) -> None:
