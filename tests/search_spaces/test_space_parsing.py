@@ -242,7 +242,7 @@ def test_forbid_may_stand_in_for_when() -> None:
         ([{"model": "mask-rcnn"}], "forbid: expected some combination to be left"),
         ([{"optimizer": "adamw", "momentum": 0.9}], "forbid.0: expected a combination that can occur"),
         ([{}], "forbid.0: expected {knob: value or list}, but got {}"),
-        ([{"weight_decay": 0.01}], "forbid.0.weight_decay: expected a value of weight_decay that is drawn now and then"),
+        ([{"weight_decay": 0.01}], "forbid.0.weight_decay: expected a value of weight_decay that is drawn"),
         (["sgd"], "forbid.0: expected {knob: value or list}, but got 'sgd'"),
         ({"optimizer": "sgd"}, "forbid: expected a list"),
     ],
