@@ -24,6 +24,7 @@ from segsweep.data_roles import SweepRoles, check_images, read_roles
 from segsweep.ending import Extension, budget_of, extended, over, record_end, record_extension
 from segsweep.initial_weights import check_weights, keep_copies, other_sweeps, try_local_weights
 from segsweep.leaderboard import rank
+from segsweep.own_metrics import try_own_metrics
 from segsweep.preflight import check_configs, check_devices, fitted_values
 from segsweep.progress import ProgressObserver
 from segsweep.ray_session import ray_session
@@ -185,6 +186,7 @@ def check(sweep: Sweep, folder: RunFolder, console: Console) -> Checked:
             cure="Put the data back, or start a new sweep: scores on different data do not compare.",
         )
     check_images(roles)
+    try_own_metrics(sweep.own_metrics, config.mode, roles.roles["val"].truth, sweep.source)
     data = roles.describe(folder.data)
     check_configs(sweep.space, data)
     local = other_sweeps(sweep, folder)
@@ -217,6 +219,7 @@ def run_tags(sweep: Sweep, checked: Checked) -> dict[str, str]:
         "segsweep.version": version("segsweep"),
         "segsweep.task": sweep.config.task,
         "segsweep.metric": sweep.config.metric,
+        "segsweep.mode": sweep.config.mode,
         "segsweep.seed": str(sweep.config.search.seed),
         "segsweep.fingerprint": checked.origin.fingerprint,
     }
