@@ -109,7 +109,7 @@ class OwnMetric:
             metric = cls(name, file, file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             found = error.strerror if isinstance(error, OSError) else error
-            problem = f"expected a Python file, but got at {file}: {found}"
+            problem = f"expected a Python file at {file}, but got: {found}"
             raise InputError.of(problem, where=where, cure="Check the path; it starts at the sweep file") from error
         form = f"def {name}({', '.join(ARGUMENTS[task])}): ..."
         function = load_function(file, name, where, form=form, text=metric.text)

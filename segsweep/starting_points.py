@@ -28,7 +28,7 @@ def starting_points(sweep: Sweep, console: Console) -> tuple[Wish, ...]:
     if search.warm_start is not None:
         project = search.warm_start.project or sweep.project
         earlier = read_sweep(sweep.tracking_uri, project, search.warm_start.sweep, sweep.config.mode)
-        start = warm_start(sweep.space, earlier, sweep.config.metric, search.warm_start.top)
+        start = warm_start(sweep.space, earlier, sweep.config.metric, search.warm_start.top, sweep.config.mode)
         for line in dropped_text(start.dropped):
             console.print(line, highlight=False, markup=False)
         found += [Wish(f"warm-{number:04d}", point) for number, point in enumerate(start.points, start=1)]

@@ -21,15 +21,16 @@ class WarmStart:
     dropped: Mapping[str, str]
 
 
-def warm_start(space: Space, earlier: RecordedSweep, metric: str, top: int) -> WarmStart:
+def warm_start(space: Space, earlier: RecordedSweep, metric: str, top: int, mode: str = "max") -> WarmStart:
     """Returns the best points of an earlier sweep; what the two spaces do not share is drawn anew.
 
     Raises:
         InputError: The earlier sweep looked for something else, or nothing of it can be used.
     """
-    if earlier.metric != metric:
+    if (earlier.metric, earlier.mode) != (metric, mode):
         raise InputError.of(
-            f"expected a sweep that was searched for {metric}, but {earlier.name} was for {earlier.metric}",
+            f"expected a sweep that was searched for {metric} (mode {mode}), but {earlier.name} was for "
+            f"{earlier.metric} (mode {earlier.mode})",
             where="warm_start",
             cure="Name another sweep, or leave the key out.",
         )

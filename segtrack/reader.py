@@ -25,11 +25,12 @@ class RecordedTrial:
 
 @dataclass(frozen=True, slots=True)
 class RecordedSweep:
-    """A sweep's trials that have a score, best first."""
+    """A sweep's trials that have a score, best first; `mode` is the direction of its metric."""
 
     name: str
     metric: str
     trials: tuple[RecordedTrial, ...]
+    mode: str = "max"
 
 
 def read_sweep(uri: str, project: str, name: str, mode: str) -> RecordedSweep:
@@ -39,7 +40,7 @@ def read_sweep(uri: str, project: str, name: str, mode: str) -> RecordedSweep:
         uri: The store, resolved.
         project: The experiment's name.
         name: The sweep's.
-        mode: "max" or "min", the direction of its metric.
+        mode: "max" or "min", the direction of its metric where the store does not say.
 
     Raises:
         InputError: The store does not answer, or has no such sweep.
@@ -58,6 +59,7 @@ def read_sweep(uri: str, project: str, name: str, mode: str) -> RecordedSweep:
             )
         parent = max(named, key=lambda run: run.info.start_time)
         metric = parent.data.tags["segsweep.metric"]
+        mode = parent.data.tags.get("segsweep.mode", mode)
         runs = search(client, parent.info.experiment_id, f"tags.`{PARENT}` = '{parent.info.run_id}'")
         trials = [trial_of(client, run, metric, mode) for run in runs if run.data.tags.get(KIND) == "trial"]
     except InputError:
@@ -70,7 +72,7 @@ def read_sweep(uri: str, project: str, name: str, mode: str) -> RecordedSweep:
         ) from error
     scored = [trial for trial in trials if trial is not None]
     scored.sort(key=lambda trial: (-trial.score if mode == "max" else trial.score, trial.number))
-    return RecordedSweep(name, metric, tuple(scored))
+    return RecordedSweep(name, metric, tuple(scored), mode)
 
 
 def search(client: MlflowClient, experiment: str, query: str) -> list[Run]:

@@ -6,8 +6,9 @@ Takes the place of CocoMetric (which rounds to 3 decimals) and IoUMetric (to 0.0
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
@@ -87,7 +88,8 @@ class InstanceEvaluator(BaseMetric):
         return all_metrics(masks) | all_metrics(boxes) | own
 
 
-class SemanticResult(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SemanticResult:  # MMEngine makes any tuple a plain one
     """What is kept of an image: pixels by place in the confusion matrix, and, for the user's metrics, its labels."""
 
     counts: dict[int, int]

@@ -22,9 +22,9 @@ SPACE: dict[str, Any] = {
 }
 
 
-def earlier(*points: dict[str, str], metric: str = "segm_mAP") -> RecordedSweep:
+def earlier(*points: dict[str, str], metric: str = "segm_mAP", mode: str = "max") -> RecordedSweep:
     trials = (RecordedTrial(number, point, 1.0 / (1 + number)) for number, point in enumerate(points))
-    return RecordedSweep("old", metric, tuple(trials))
+    return RecordedSweep("old", metric, tuple(trials), mode)
 
 
 def test_points_land_on_the_case_that_holds_them(space_of: SpaceOf) -> None:
@@ -63,7 +63,11 @@ def test_only_so_many_and_none_twice_or_forbidden(space_of: SpaceOf) -> None:
 @pytest.mark.parametrize(
     ("old", "told"),
     [
-        (earlier({"optimizer": "sgd"}, metric="bbox_mAP"), "searched for segm_mAP, but old was for bbox_mAP"),
+        (
+            earlier({"optimizer": "sgd"}, metric="bbox_mAP"),
+            r"searched for segm_mAP \(mode max\), but old was for bbox_mAP",
+        ),
+        (earlier({"optimizer": "sgd"}, mode="min"), r"\(mode max\), but old was for segm_mAP \(mode min\)"),
         (earlier({"backbone": "r50"}), "trials of old with values that this space has, but got none"),
         (earlier(), "trials of old with values that this space has, but got none"),
     ],
