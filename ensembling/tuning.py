@@ -1,22 +1,21 @@
 """Choosing the fusion settings on labelled images that are kept apart from those on which the ensemble is scored.
 
 A network's mask ends at its own box, so plain majority votes come out too small; by how much depends on the members.
-Imports segdata, segscore and this package.
+Imports segdata and this package.
 """
 
+import math
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 from ensembling.fusion import fuse
 from ensembling.settings import FusionSettings
-from segdata.instances import InstanceDataset
-from segdata.labelmaps import SemanticDataset
 from segdata.predictions import PredictionSet
-from segscore.metrics import score_predictions
 
 __all__ = ["CANDIDATES", "TunedSettings", "tune_settings"]
 
@@ -41,20 +40,21 @@ class TunedSettings:
 
 def tune_settings(
     members: Sequence[Path],
-    truth: InstanceDataset | SemanticDataset,
     *,
     method: str,
     weights: Sequence[float] | None,
-    metric: str,
+    score: Callable[[PredictionSet], float],
+    mode: Literal["max", "min"] = "max",
 ) -> TunedSettings:
-    """Fuses the members with each candidate of the method and keeps the one with the highest `metric`.
+    """Fuses the members with each candidate of the method and keeps the one that scores best.
 
     Args:
-        members: Prediction sets of the images of `truth`.
-        truth: Their labels; must not be the images that the ensemble is scored on afterwards.
+        members: Prediction sets of labelled images.
         method: One of `CANDIDATES`.
         weights: One a member, None = all equal.
-        metric: Name of a score of which more is better.
+        score: Scores a prediction set, NaN = worse than all; must not look at the images that the ensemble is scored
+            on afterwards.
+        mode: Whether more of it is better.
 
     Raises:
         InputError: As `fuse`.
@@ -63,7 +63,9 @@ def tune_settings(
     with tempfile.TemporaryDirectory(prefix="segsweep-fusion-") as folder:
         for settings in candidates:
             out = fuse(members, Path(folder) / "fused", method=method, weights=weights, settings=settings)
-            scores.append(score_predictions(truth, PredictionSet.open(out))[metric])
+            scores.append(score(PredictionSet.open(out)))
             shutil.rmtree(out)
-    best = max(range(len(candidates)), key=lambda index: (scores[index], -index))
+    sign = 1.0 if mode == "max" else -1.0
+    ranked = [-math.inf if math.isnan(value) else sign * value for value in scores]
+    best = max(range(len(candidates)), key=lambda index: (ranked[index], -index))
     return TunedSettings(candidates[best], scores[best], scores[0])

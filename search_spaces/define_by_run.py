@@ -10,12 +10,9 @@ The function runs once for each way through it. Values tell when it looks at the
 which something depends; their conditions become `when`s. What it decides by a continuous value can't be unrolled.
 """
 
-import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from search_spaces.knobs import KNOBS
@@ -25,6 +22,7 @@ from search_spaces.space_trial import SpaceTrial, Spec
 from search_spaces.syntax import Key, located
 from search_spaces.trial_config import Scalar
 from segdata.errors import SpaceError
+from segdata.user_functions import load_function, place_of, told
 
 __all__ = ["read_function", "unrolled"]
 
@@ -50,28 +48,12 @@ class _Fork:
 
 
 def read_function(file: Path, name: str, where: str) -> Callable[[SpaceTrial], object]:
-    """Loads a function from a Python file, whose folder comes last among those that it may import from.
+    """Loads a space function from a Python file.
 
     Raises:
         SpaceError: The file can't be run, or has no such function.
     """
-    module = ModuleType(f"segsweep_user_{file.stem}")
-    module.__file__ = str(file)
-    sys.modules[module.__name__] = module  # as an import does; dataclasses look there
-    sys.path.append(str(file.parent))
-    try:
-        exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)
-    except (Exception, SystemExit) as error:
-        problem = f"expected a Python file that runs, but got {_told(error)}"
-        raise SpaceError.of(problem, where=_place(error, file, where), cure="Correct it") from error
-    finally:
-        sys.path.remove(str(file.parent))
-    function = getattr(module, name, None)
-    if not callable(function):
-        problem = f"expected a function {name} in {file}, but got {'none' if function is None else repr(function)}"
-        raise SpaceError.of(problem, where=where, cure=f"Write def {name}(trial): ...")
-    found: Callable[[SpaceTrial], object] = function
-    return found
+    return load_function(file, name, where, form=f"def {name}(trial): ...", error=SpaceError)
 
 
 def unrolled(function: Callable[[SpaceTrial], object], file: Path, where: str) -> Sections:
@@ -135,10 +117,10 @@ def _run(function: Callable[[SpaceTrial], object], trial: SpaceTrial, file: Path
     try:
         fixed = _fixed(function(trial), trial)
     except SpaceError as error:
-        raise SpaceError(f"{_place(error, file, where)}: {error}") from error
+        raise SpaceError(f"{place_of(error, file, where)}: {error}") from error
     except (Exception, SystemExit) as error:
-        problem = f"expected a function that returns, but got {_told(error)}"
-        raise SpaceError.of(problem, where=_place(error, file, where), cure="Correct it") from error
+        problem = f"expected a function that returns, but got {told(error)}"
+        raise SpaceError.of(problem, where=place_of(error, file, where), cure="Correct it") from error
     return _Run(tuple(trial.looked.items()), {**trial.domains, **fixed})
 
 
@@ -153,18 +135,6 @@ def _fixed(returned: object, trial: SpaceTrial) -> dict[str, Scalar]:
         if any(value is given for given in trial.given.values()):
             raise SpaceError(f"expected a value for {name}, but got one that is suggested. Suggest {name} itself")
     return {str(name): plain(value) for name, value in returned.items()}
-
-
-def _place(error: BaseException, file: Path, where: str) -> str:
-    """Returns the file and line in which it arose, or else `where`."""
-    if isinstance(error, SyntaxError) and error.filename == str(file):
-        return f"{file}:{error.lineno}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
-    return f"{file}:{lines[-1]}" if lines else where
-
-
-def _told(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _sections(runs: Sequence[_Run]) -> Sections:

@@ -32,6 +32,7 @@ __all__ = [
     "ObjectRecord",
     "Rle",
     "Segmentation",
+    "as_coco",
     "load_coco_json",
     "mask_of",
     "parse_category",
@@ -74,11 +75,16 @@ def read_coco(path: Path) -> InstanceDataset:
 
 
 def write_coco(dataset: InstanceDataset, path: Path) -> None:
-    """Writes COCO JSON; the file appears whole or not at all.
+    """Writes COCO JSON; the file appears whole or not at all."""
+    write_text(path, json.dumps(as_coco(dataset), allow_nan=False) + "\n")
+
+
+def as_coco(dataset: InstanceDataset) -> dict[str, list[dict[str, Any]]]:
+    """Returns the data set in COCO's form; nothing in it is shared with another call's.
 
     Categories go by their ids: MMDetection numbers classes in the file's order, we in the order of ids.
     """
-    payload = {
+    return {
         "images": [
             {"id": i.id, "file_name": i.file_name, "width": i.width, "height": i.height} for i in dataset.images
         ],
@@ -87,7 +93,6 @@ def write_coco(dataset: InstanceDataset, path: Path) -> None:
             {"id": category.id, "name": category.name} for category in sorted(dataset.categories, key=lambda c: c.id)
         ],
     }
-    write_text(path, json.dumps(payload, allow_nan=False) + "\n")
 
 
 def load_coco_json(path: Path) -> dict[str, list[Any]]:

@@ -21,7 +21,14 @@ from segdata.errors import DatasetError, InputError
 from segdata.predictions import ImageInstances, PredictionSet
 from segdata.rle import Rle, rle_area
 
-__all__ = ["InstanceScores", "Kind", "fitting_max_detections", "score_instance_results", "score_instances"]
+__all__ = [
+    "InstanceScores",
+    "Kind",
+    "fitting_max_detections",
+    "results_of_set",
+    "score_instance_results",
+    "score_instances",
+]
 
 Kind = Literal["segm", "bbox"]
 Result = Mapping[str, Any]
@@ -77,11 +84,21 @@ def score_instances(
         DatasetError: If the classes differ, an image of the truth was not predicted, or a mask's size is not its
             image's.
     """
+    results = results_of_set(truth, predictions)
+    return score_instance_results(truth, results, kind=kind, max_detections=max_detections)
+
+
+def results_of_set(truth: InstanceDataset, predictions: PredictionSet) -> list[dict[str, Any]]:
+    """Returns what a prediction set holds of the truth's images as COCO results (boxes xywh in pixels, masks as RLE).
+
+    Raises:
+        DatasetError: If the classes differ, or an image of the truth was not predicted.
+    """
     _require_same_classes(truth, predictions)
-    results: list[Result] = []
+    results: list[dict[str, Any]] = []
     for image in truth.images:
         results += _results_of(image, predictions.instances(image.file_name), truth, predictions.meta.classes)
-    return score_instance_results(truth, results, kind=kind, max_detections=max_detections)
+    return results
 
 
 def score_instance_results(
@@ -153,7 +170,7 @@ def _mean(precision: Floats) -> float:
 
 def _results_of(
     image: ImageRecord, found: ImageInstances, truth: InstanceDataset, classes: Sequence[str]
-) -> list[Result]:
+) -> list[dict[str, Any]]:
     id_of = dict(zip(truth.class_names, truth.category_ids, strict=True))
     boxes = np.asarray(found.boxes_xyxy, dtype=np.float64).reshape(-1, 4)
     boxes_xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()

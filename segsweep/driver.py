@@ -24,7 +24,9 @@ from segsweep.data_roles import SweepRoles, check_images, read_roles
 from segsweep.ending import Extension, budget_of, extended, over, record_end, record_extension
 from segsweep.initial_weights import check_weights, keep_copies, other_sweeps, try_local_weights
 from segsweep.leaderboard import rank
+from segsweep.own_metrics import try_own_metrics
 from segsweep.preflight import check_configs, check_devices, fitted_values
+from segsweep.priors import require_published
 from segsweep.progress import ProgressObserver
 from segsweep.ray_session import ray_session
 from segsweep.resources import TrialResources, cluster_nodes, this_machine, trial_resources
@@ -34,7 +36,7 @@ from segsweep.search.grid import check_grid
 from segsweep.search.proposals import enqueue_baseline, enqueue_wish
 from segsweep.search.searcher import StudySearcher, SweepObserver
 from segsweep.search.study import Study, TrialRecord, trial_records
-from segsweep.starting_points import starting_points
+from segsweep.starting_points import prior_points, starting_points
 from segsweep.sweep_file import Sweep
 from segsweep.tracking import TrackingObserver
 from segsweep.tuning import fit, scheduler_of, trial_context
@@ -162,7 +164,9 @@ def launch(sweep: Sweep, folder: RunFolder, console: Console, address: str | Non
         recorder = opening.result()
         if not folder.exists:
             checked.roles.write(folder.data)
-            folder.create(sweep, checked.origin, checked.points)
+            begin = checked.points
+            begin += prior_points(sweep, checked.fitted, begin, resources.gpu, console, here=address is None)
+            folder.create(sweep, checked.origin, begin)
         return run_trials(sweep, folder, checked, recorder, resources, console)
 
 
@@ -175,6 +179,7 @@ def check(sweep: Sweep, folder: RunFolder, console: Console) -> Checked:
     config = sweep.config
     console.print(f"checking data and space of {config.name}", highlight=False)
     check_grid(config.search.sampler, sweep.space, sweep.source)
+    require_published(sweep.space, config.search.priors, sweep.source or "sweep")
     roles = read_roles(sweep)
     origin = folder.read_origin() if folder.exists else Origin.new(sweep, roles.fingerprint)
     if origin.fingerprint != roles.fingerprint:
@@ -185,6 +190,7 @@ def check(sweep: Sweep, folder: RunFolder, console: Console) -> Checked:
             cure="Put the data back, or start a new sweep: scores on different data do not compare.",
         )
     check_images(roles)
+    try_own_metrics(sweep.own_metrics, config.mode, roles.roles["val"].truth, sweep.source)
     data = roles.describe(folder.data)
     check_configs(sweep.space, data)
     local = other_sweeps(sweep, folder)

@@ -4,6 +4,7 @@ Settings are chosen on one role and everything is scored on another, which the s
 and segscore.
 """
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from segsweep.leaderboard import rank
 from segsweep.member_predictions import Members, choose_members
 from segsweep.run_folder import RunFolder
 from segsweep.search import trial_records
+from segsweep.search.study import Mode
 from segsweep.sweep_file import Sweep
 from segtrack.recorder import SweepRecorder
 
@@ -52,12 +54,18 @@ class EnsembleResult:
     members: tuple[ScoreRow, ...]
     ensembles: tuple[ScoreRow, ...]
     folder: Path
+    mode: Mode = "max"
 
     @property
     def gain(self) -> float:
-        """How much the best ensemble lies above the best member, in the sweep's metric."""
-        best_member = max(row.scores[self.metric] for row in self.members)
-        return max(row.scores[self.metric] for row in self.ensembles) - best_member
+        """How much better the best ensemble is than the best member, in the sweep's metric; NaN if one has no score."""
+        gain = self.best(self.ensembles) - self.best(self.members)
+        return gain if self.mode == "max" else -gain
+
+    def best(self, rows: Sequence[ScoreRow]) -> float:
+        """Returns the best score of the sweep's metric, NaN if there is none."""
+        known = [row.scores[self.metric] for row in rows if not math.isnan(row.scores[self.metric])]
+        return (max if self.mode == "max" else min)(known, default=math.nan)
 
 
 def build_ensembles(
@@ -84,12 +92,12 @@ def build_ensembles(
     tuning = next((name for name in TUNING_ROLES if name in roles.roles and name != scored), None)
     members = Members(sweep, roles, records, threads, console)
     rows = tuple(
-        ScoreRow(f"trial {name}", path, scores_of(path, roles, scored))
+        ScoreRow(f"trial {name}", path, scores_of(PredictionSet.open(path), members, scored))
         for name, path in zip(members.names, members.predict(scored), strict=True)
     )
     out = folder.ensembles / f"{scored}-top{top}"
     ensembles = tuple(fuse_and_score(members, method, scored, tuning, out) for method in methods)
-    result = EnsembleResult(scored, tuning, sweep.config.metric, rows, ensembles, out)
+    result = EnsembleResult(scored, tuning, sweep.config.metric, rows, ensembles, out, sweep.config.mode)
     for row in ensembles:
         write_record(members, result, row)
     return result
@@ -125,23 +133,25 @@ def choose_role(roles: SweepRoles, wanted: str | None) -> str:
     return found
 
 
-def scores_of(predictions: Path, roles: SweepRoles, role: str) -> dict[str, float]:
-    """Scores a prediction set against the truth of a role."""
-    return score_predictions(roles.roles[role].truth, PredictionSet.open(predictions))
+def scores_of(predictions: PredictionSet, members: Members, role: str) -> dict[str, float]:
+    """Scores a prediction set against the truth of a role, by the user's metrics as well."""
+    truth = members.roles.roles[role].truth
+    own = {metric.name: metric.of_set(truth, predictions) for metric in members.sweep.own_metrics}
+    return score_predictions(truth, predictions) | own
 
 
 def fuse_and_score(members: Members, method: str, scored: str, tuning: str | None, out: Path) -> ScoreRow:
     """Chooses the settings on `tuning`, fuses anew (an ensemble of the same name is replaced), scores on `scored`."""
-    tuned = None
+    tuned, config = None, members.sweep.config
     if tuning is not None and method in CANDIDATES:
         sets = members.predict(tuning)
         with members.console.status(f"choosing the settings of {method} on {tuning}"):
             tuned = tune_settings(
                 sets,
-                members.roles.roles[tuning].truth,
                 method=method,
                 weights=members.weights,
-                metric=members.sweep.config.metric,
+                score=lambda found: scores_of(found, members, tuning)[config.metric],
+                mode=config.mode,
             )
     predictions = out / method / "predictions"
     shutil.rmtree(predictions, ignore_errors=True)
@@ -149,7 +159,7 @@ def fuse_and_score(members: Members, method: str, scored: str, tuning: str | Non
     with members.console.status(f"fusing by {method}"):
         settings = None if tuned is None else tuned.settings
         fuse(members.predict(scored), predictions, method=method, weights=members.weights, settings=settings)
-        return ScoreRow(method, predictions, scores_of(predictions, members.roles, scored), tuned)
+        return ScoreRow(method, predictions, scores_of(PredictionSet.open(predictions), members, scored), tuned)
 
 
 def write_record(members: Members, result: EnsembleResult, row: ScoreRow) -> None:
@@ -166,7 +176,7 @@ def write_record(members: Members, result: EnsembleResult, row: ScoreRow) -> Non
         method=row.name,
         **({} if row.tuned is None else {"settings": row.tuned.settings}),
         dataset_fingerprint=fingerprint,
-        scores={line.name: known_metrics(line.scores) for line in (*result.members, row)},
+        scores={line.name: known_metrics(line.scores, sweep) for line in (*result.members, row)},
         code_version=version("segsweep"),
     )
     path = write_ensemble(record, result.folder / row.name)
@@ -183,6 +193,6 @@ def write_record(members: Members, result: EnsembleResult, row: ScoreRow) -> Non
     recorder.record_ensemble(f"ensemble {row.name} of {len(members.records)}", parameters, row.scores, [path])
 
 
-def known_metrics(scores: dict[str, float]) -> dict[str, float | None]:
+def known_metrics(scores: dict[str, float], sweep: Sweep) -> dict[str, float | None]:
     """Leaves out the per-class values."""
-    return {name: value for name, value in scores.items() if name in METRICS}
+    return {name: value for name, value in scores.items() if name in (*METRICS, *sweep.config.own_metrics)}

@@ -49,10 +49,11 @@ class Members:
     def weights(self) -> list[float]:
         """Each member's weight: its best score on val, which the search saw, never on what is scored afterwards.
 
-        Equal weights where a score is zero or below, as weights must be positive.
+        Equal weights where a score is zero or below, as weights must be positive, and with a metric of the user's own,
+        of which nobody knows what twice as much means.
         """
         scores = [record.best_score for record in self.records]
-        return scores if min(scores) > 0 else [1.0] * len(scores)
+        return scores if min(scores) > 0 and not self.sweep.config.own_metrics else [1.0] * len(scores)
 
     def predict(self, role: str) -> list[Path]:
         """Returns the members' prediction sets of a role; those that are there already are not made again."""

@@ -6,6 +6,7 @@ trials/NNNN/    one folder a trial                    tune/        Ray Tune's ow
 initial/        weights of other sweeps that trials start from
 ensembles/      prediction sets and ensembles         driver.lock  held by the one driver
 wishes/         points that the user wants tried      points.json  points to begin with
+metrics/        the user's own metrics as they were when the sweep was started, one file each
 """
 
 import fcntl
@@ -85,6 +86,10 @@ class RunFolder:
         return self.path / "wishes"
 
     @property
+    def metrics(self) -> Path:
+        return self.path / "metrics"
+
+    @property
     def exists(self) -> bool:
         return self.sweep_file.is_file()
 
@@ -104,6 +109,9 @@ class RunFolder:
         """
         (self.path / "origin.json").write_text(json.dumps(asdict(origin)))
         (self.path / "points.json").write_text(json.dumps([asdict(point) for point in points]))
+        for metric in sweep.own_metrics:
+            self.metrics.mkdir(exist_ok=True)
+            (self.metrics / f"{metric.name}.py").write_text(metric.text, encoding="utf-8")
         partial = self.sweep_file.with_suffix(".tmp")
         partial.write_text(sweep.text(), encoding="utf-8")
         partial.replace(self.sweep_file)
@@ -135,7 +143,8 @@ class RunFolder:
         Raises:
             InputError: The folder was renamed, its sweep file was broken, or data that it names is gone.
         """
-        sweep = load_sweep(self.sweep_file, folder=Path(self.read_origin().folder))
+        texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(self.metrics.glob("*.py"))}
+        sweep = load_sweep(self.sweep_file, folder=Path(self.read_origin().folder), metric_texts=texts)
         here = self.path.absolute()
         if here.name != sweep.config.name:
             raise InputError.of(

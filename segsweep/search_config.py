@@ -158,13 +158,14 @@ class WarmStartConfig(Section):
 
 
 class SearchConfig(Section):
-    """How the space is searched; `points` are tried first, then those of the earlier sweep."""
+    """How the space is searched; `points` are tried first, then those of the earlier sweep, then so many `priors`."""
 
     strategy: Literal["joint"] = "joint"
     sampler: SamplerConfig = Field(default_factory=lambda: SamplerConfig(tpe=TpeConfig()))
     scheduler: SchedulerConfig = SchedulerConfig()
     points: tuple[dict[str, bool | int | float | str], ...] = ()
     warm_start: WarmStartConfig | None = None
+    priors: Annotated[Whole, Field(ge=0)] = 0
     folds: Annotated[Whole, Field(ge=1)] = 1
     seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 0
 

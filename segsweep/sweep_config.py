@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from segscore.metrics import METRICS
 from segsweep.config_section import Number, Section, Whole
+from segsweep.own_metrics import is_function, name_problem, with_own_metrics
 from segsweep.search_config import BudgetConfig, SearchConfig
 
 __all__ = [
@@ -192,6 +193,7 @@ class SweepConfig(Section):
     task: Task
     data: DataConfig
     metric: str = ""
+    own_metrics: dict[str, str] = Field(default_factory=dict)  # function -> FILE.py, which `metric` names together
     mode: Literal["max", "min"] = "max"
     search: SearchConfig = SearchConfig()
     budget: BudgetConfig
@@ -222,6 +224,11 @@ class SweepConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
+    def _metric_of_function(cls, values: object) -> object:
+        return with_own_metrics(values) if isinstance(values, dict) else values
+
+    @model_validator(mode="before")
+    @classmethod
     def _space_of_function(cls, values: object) -> object:
         if isinstance(values, dict) and isinstance(values.get("space"), str):
             return {name: value for name, value in values.items() if name != "space"} | {
@@ -245,10 +252,18 @@ class SweepConfig(Section):
             raise ValueError(
                 f"expected one metric, but got {value}; several objectives are not in this version. Name one"
             )
-        if isinstance(value, str) and ".py:" in value:
+        if is_function(value):
             raise ValueError(
-                f"expected a metric of Segsweep, but got {value}; own ones are not in this version. Name one"
+                name_problem(str(value).rpartition(":")[2]) or f"expected FILE.py:FUNCTION, but got {value!r}"
             )
+        return value
+
+    @field_validator("own_metrics")
+    @classmethod
+    def _free_names(cls, value: dict[str, str]) -> dict[str, str]:
+        problem = next((problem for problem in map(name_problem, value) if problem), None)
+        if problem is not None:
+            raise ValueError(problem)
         return value
 
     @field_validator("custom_imports")

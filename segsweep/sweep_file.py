@@ -21,6 +21,8 @@ from search_spaces.wording import nearest_name
 from search_spaces.yaml_source import read_yaml
 from segdata.dataset_folder import open_dataset_folder
 from segdata.errors import DatasetError, SweepFileError
+from segscore.own_metric import OwnMetric
+from segsweep.own_metrics import read_own_metrics
 from segsweep.sweep_config import ENSEMBLE_METHODS, DataConfig, PresetConfig, RoleConfig, SweepConfig
 from segtrack import resolve_uri
 
@@ -65,6 +67,7 @@ class Sweep:
         weights: Folder of published weights, the same on each node; None = torch's cache.
         whole: The config with its whole space written in, so that it needs no included file and no function.
         notes: What won over what where presets and included files disagree, a line each.
+        own_metrics: The metrics of the user's own.
     """
 
     config: SweepConfig
@@ -79,6 +82,7 @@ class Sweep:
     weights: Path | None = None
     whole: SweepConfig | None = None
     notes: tuple[str, ...] = ()
+    own_metrics: tuple[OwnMetric, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -93,12 +97,13 @@ class Sweep:
         return whole.model_dump_json(exclude_unset=True, exclude={"include"}, indent=2) + "\n"  # JSON is YAML
 
 
-def load_sweep(path: Path | str, *, folder: Path | None = None) -> Sweep:
+def load_sweep(path: Path | str, *, folder: Path | None = None, metric_texts: Mapping[str, str] | None = None) -> Sweep:
     """Reads and checks a sweep file.
 
     Args:
         path: The file.
         folder: What its relative paths are taken from; None = the file's own folder.
+        metric_texts: Of a sweep that has begun: what the files of its own metrics held then, by metric.
 
     Raises:
         SweepFileError: With file, line, key, what was found and the cure.
@@ -106,7 +111,7 @@ def load_sweep(path: Path | str, *, folder: Path | None = None) -> Sweep:
     """
     source = Path(path).absolute()
     config, locate = read_config(Path(path))
-    return resolve_sweep(config, folder or source.parent, source=source, locate=locate)
+    return resolve_sweep(config, folder or source.parent, source=source, locate=locate, metric_texts=metric_texts)
 
 
 def read_config(path: Path) -> tuple[SweepConfig, Locate]:
@@ -123,7 +128,12 @@ def read_config(path: Path) -> tuple[SweepConfig, Locate]:
 
 
 def resolve_sweep(
-    config: SweepConfig, folder: Path, *, source: Path | None = None, locate: Locate | None = None
+    config: SweepConfig,
+    folder: Path,
+    *,
+    source: Path | None = None,
+    locate: Locate | None = None,
+    metric_texts: Mapping[str, str] | None = None,
 ) -> Sweep:
     """Checks a config that was built in Python, or read, against the files that it names.
 
@@ -132,6 +142,7 @@ def resolve_sweep(
         folder: What relative paths are taken from.
         source: The file that it was read from.
         locate: Names a key in messages; without it the key alone does.
+        metric_texts: As in `load_sweep`.
 
     Raises:
         SweepFileError: If files are missing, or a value does not fit the task.
@@ -155,6 +166,7 @@ def resolve_sweep(
         preset=preset,
         whole=_whole(config, own),
         notes=(*told, *notes),
+        own_metrics=read_own_metrics(config.own_metrics, config.task, folder, locate(("metric",)), metric_texts),
         storage=_absolute(config.storage.path, folder),
         tracking_uri=resolve_uri(config.tracking.uri, folder, where=locate(("tracking", "uri"))),
         weights=None if config.weights.folder is None else _absolute(config.weights.folder, folder),
@@ -229,10 +241,10 @@ def _whole(config: SweepConfig, own: Sections) -> SweepConfig:
 
 
 def _check_task(config: SweepConfig, locate: Locate) -> None:
-    if config.metric not in config.metrics():
+    if config.metric not in (*config.metrics(), *config.own_metrics):
         problem = f"expected a metric of the task {config.task}, but got {config.metric!r}"
         raise SweepFileError.of(problem, where=locate(("metric",)), cure=nearest_name(config.metric, config.metrics()))
-    if config.mode != "max":
+    if config.mode != "max" and config.metric not in config.own_metrics:
         problem = f"expected max, because more {config.metric} is better, but got {config.mode}"
         raise SweepFileError.of(problem, where=locate(("mode",)), cure="Write mode: max")
     for index, method in enumerate(config.ensemble.methods):

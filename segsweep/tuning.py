@@ -103,6 +103,7 @@ def trial_context(
         processes=resources.processes,
         stall_s=60 * config.stall_minutes,
         store=store_of(config, RunFolder(sweep.path).read_origin()),
+        own_metrics=sweep.own_metrics,
     )
 
 

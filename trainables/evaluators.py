@@ -3,7 +3,10 @@
 Takes the place of CocoMetric (which rounds to 3 decimals) and IoUMetric (to 0.01 %).
 """
 
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,11 @@ from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
 from segdata.coco_records import CocoRecords
-from segdata.labelmaps import read_classes, read_label_map
+from segdata.errors import TrialError
+from segdata.labelmaps import LabelMap, read_classes, read_label_map
 from segscore.instances import score_instance_results
 from segscore.metrics import all_metrics
+from segscore.own_metric import LabelMaps, OwnMetric, PackedLabels
 from segscore.semantic import SemanticAccumulator, confusion_matrix
 from trainables.description import DataDescription
 from trainables.outputs import coco_results, instances_of, limits_of
@@ -30,24 +35,41 @@ def register_evaluators() -> None:
         METRICS.register_module(module=evaluator, force=True)
 
 
-def evaluator_config(data: DataDescription, model: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the config of the evaluator over the val role, for a model's config."""
+def evaluator_config(
+    data: DataDescription, model: Mapping[str, Any], own_metrics: Sequence[OwnMetric] = ()
+) -> dict[str, Any]:
+    """Returns the config of the evaluator over the val role, for a model's config; the user's metrics come on top."""
     if data.task == "instance":
         annotations, floor = str(data.val.annotations), limits_of(model).floor
-        return {"type": InstanceEvaluator.__name__, "annotations": annotations, "minimum_confidence": floor}
-    return {"type": SemanticEvaluator.__name__, "labels": str(data.val.labels)}
+        config = {"type": InstanceEvaluator.__name__, "annotations": annotations, "minimum_confidence": floor}
+    else:
+        config = {"type": SemanticEvaluator.__name__, "labels": str(data.val.labels)}
+    return config | ({"own_metrics": tuple(own_metrics)} if own_metrics else {})
+
+
+@contextmanager
+def failure_logged() -> Iterator[None]:
+    """Writes the traceback of a user's metric into the trial's log; the error itself is told in one line."""
+    try:
+        yield
+    except TrialError:
+        traceback.print_exc()
+        raise
 
 
 class InstanceEvaluator(BaseMetric):
-    """Mask and box AP at a maxDets that fits the data.
+    """Mask and box AP at a maxDets that fits the data, and the user's metrics.
 
     The truth is parsed for each validation and then forgotten: between them the node's one file holds it.
     """
 
-    def __init__(self, annotations: str, minimum_confidence: float = 0.0) -> None:
+    def __init__(
+        self, annotations: str, minimum_confidence: float = 0.0, own_metrics: Sequence[OwnMetric] = ()
+    ) -> None:
         super().__init__(collect_device=GATHERED)
         self.minimum_confidence = minimum_confidence
         self.truth = CocoRecords(Path(annotations))
+        self.own_metrics = own_metrics
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Keeps each image's objects as COCO results."""
@@ -61,30 +83,61 @@ class InstanceEvaluator(BaseMetric):
         truth = self.truth.dataset()
         masks = score_instance_results(truth, found, kind="segm")
         boxes = score_instance_results(truth, found, kind="bbox")
-        return all_metrics(masks) | all_metrics(boxes)
+        with failure_logged():
+            own = {metric.name: metric.of_instances(truth, found) for metric in self.own_metrics}
+        return all_metrics(masks) | all_metrics(boxes) | own
+
+
+@dataclass(frozen=True, slots=True)
+class SemanticResult:  # MMEngine makes any tuple a plain one
+    """What is kept of an image: pixels by place in the confusion matrix, and, for the user's metrics, its labels."""
+
+    counts: dict[int, int]
+    stem: str = ""
+    labels: PackedLabels | None = None
 
 
 class SemanticEvaluator(BaseMetric):
-    """mIoU over the data set and as the mean over images, from counts."""
+    """mIoU over the data set and as the mean over images, from counts, and the user's metrics."""
 
-    def __init__(self, labels: str) -> None:
+    def __init__(self, labels: str, own_metrics: Sequence[OwnMetric] = ()) -> None:
         super().__init__(collect_device=GATHERED)
         self.labels = Path(labels)
         self.classes, self.ignore_index = read_classes(self.labels)
+        self.own_metrics = own_metrics
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Counts each image's pixels at the size of its label map."""
         for sample in data_samples:
-            truth_HW = read_label_map(self.labels / f"{Path(sample['img_path']).stem}.png")
+            stem = Path(sample["img_path"]).stem
             predicted_HW = sample["pred_sem_seg"]["data"].squeeze(0).cpu().numpy().astype(np.uint8)
-            counts = confusion_matrix(truth_HW, predicted_HW, len(self.classes), self.ignore_index).ravel()
-            self.results.append({int(place): int(counts[place]) for place in np.flatnonzero(counts)})
+            counts = confusion_matrix(self.truth_of(stem), predicted_HW, len(self.classes), self.ignore_index).ravel()
+            found = {int(place): int(counts[place]) for place in np.flatnonzero(counts)}
+            kept = (stem, PackedLabels.of(predicted_HW)) if self.own_metrics else ()
+            self.results.append(SemanticResult(found, *kept))
 
-    def compute_metrics(self, results: list[dict[int, int]]) -> dict[str, float]:
+    def truth_of(self, stem: str) -> LabelMap:
+        """Reads the label map of an image."""
+        return read_label_map(self.labels / f"{stem}.png")
+
+    def compute_metrics(self, results: list[SemanticResult]) -> dict[str, float]:
         """Adds the images up and turns counts into ratios."""
         total = SemanticAccumulator(self.classes, self.ignore_index)
         for image in results:
             counts = np.zeros(len(self.classes) ** 2, dtype=np.int64)
-            counts[list(image)] = list(image.values())
+            counts[list(image.counts)] = list(image.counts.values())
             total.add_counts(counts.reshape(len(self.classes), len(self.classes)))
-        return all_metrics(total.scores())
+        with failure_logged():
+            return all_metrics(total.scores()) | self.own_scores(results)
+
+    def own_scores(self, results: Sequence[SemanticResult]) -> dict[str, float]:
+        """Scores by the user's metrics; of all label maps one is unpacked at a time."""
+
+        def predicted(index: int) -> LabelMap:
+            packed = results[index].labels
+            assert packed is not None  # kept where there are such metrics
+            return packed.unpack()
+
+        truths = LabelMaps(len(results), lambda index: self.truth_of(results[index].stem))
+        predictions = LabelMaps(len(results), predicted)
+        return {m.name: m.of_labels(truths, predictions, self.ignore_index) for m in self.own_metrics}

@@ -15,6 +15,7 @@ from ray import tune
 
 from search_spaces.trial_config import TrialConfig
 from segdata.errors import TrialSiteError
+from segscore.own_metric import OwnMetric
 from trainables.checkpoint_store import CheckpointStore
 from trainables.crew import Crew, start_crew
 from trainables.description import DataDescription
@@ -52,6 +53,7 @@ class TrialContext:
     processes: int = 1  # of a trial, one for each of its GPUs
     stall_s: float = 1800.0  # without a batch; then the training process counts as stuck
     store: CheckpointStore | None = None  # where checkpoints are copied to
+    own_metrics: Sequence[OwnMetric] = ()  # the user's, recorded beside the stock ones
     kept_states: int = 0  # epochs whose state stays, for a scheduler that lets trials go on from others
 
 
@@ -164,6 +166,7 @@ def requests_of(
         parts=files.read_parts(),
         processes=context.processes,
         rendezvous=rendezvous,
+        own_metrics=context.own_metrics,
     )
     return [replace(first, rank=rank) for rank in range(context.processes)]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from search_spaces.trial_config import TrialConfig
+from segscore.own_metric import OwnMetric
 from trainables.description import DataDescription, RoleFiles, Task
 
 __all__ = ["PredictRequest", "TrialRequest", "WeightsRequest"]
@@ -31,6 +32,7 @@ class TrialRequest:
     processes: int = 1  # that train it side by side, one for each of its GPUs
     rank: int = 0  # this one's number among them
     rendezvous: Path | None = None  # a file by which they find each other
+    own_metrics: Sequence[OwnMetric] = ()  # the user's, recorded beside the stock ones
 
 
 @dataclass(frozen=True, slots=True)

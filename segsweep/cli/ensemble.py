@@ -1,6 +1,7 @@
 """`segsweep ensemble`: fuse the best trials and score members and ensemble on unseen data."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -53,6 +54,7 @@ def ensemble(
     seen = " (the search saw these images: optimistic)" if result.role in ("train", "val") else ""
     gap = f"{abs(result.gain):.4f}"
     verdict = f"{gap} better than" if result.gain > 0 else f"{gap} worse than" if result.gain < 0 else "as good as"
+    verdict = f"not comparable by {result.metric} with" if math.isnan(result.gain) else verdict
     console.print(f"the ensemble is {verdict} its best member on {result.role}{seen}")
     console.print(f"predictions and ensemble file: {result.folder}", soft_wrap=True)
 
@@ -74,7 +76,7 @@ def ensemble_table(result: "EnsembleResult", task: str) -> Table:
     table.add_column("")
     for name in names:
         table.add_column(name, justify="right")
-    best = max(row.scores[result.metric] for row in (*result.members, *result.ensembles))
+    best = result.best((*result.members, *result.ensembles))
     for row in (*result.members, *result.ensembles):
         style = "bold" if row.scores[result.metric] == best else ""
         table.add_row(row.name, *(f"{row.scores[name]:.4f}" for name in names), style=style)

@@ -41,15 +41,19 @@ def check(sweep: Annotated[Path, typer.Argument(help="The sweep file.")]) -> Non
     loaded = load_sweep(sweep)  # most mistakes end here, before the seconds that the next imports take
     from segsweep.data_roles import check_images, read_roles
     from segsweep.initial_weights import check_weights, other_sweeps, try_local_weights
+    from segsweep.own_metrics import try_own_metrics
     from segsweep.preflight import check_configs, check_devices
+    from segsweep.priors import require_published
     from segsweep.resources import gpus_in_reach
     from segsweep.run_folder import RunFolder
     from segsweep.search.grid import check_grid
 
     check_grid(loaded.config.search.sampler, loaded.space, loaded.source)
+    require_published(loaded.space, loaded.config.search.priors, loaded.source or "sweep")
     check_devices(loaded.space, loaded.config.task, gpus_in_reach(loaded.config.resources))
     roles = read_roles(loaded)
     check_images(roles)
+    try_own_metrics(loaded.own_metrics, loaded.config.mode, roles.roles["val"].truth, loaded.source)
     folder = RunFolder(loaded.path)
     data, local = roles.describe(folder.data), other_sweeps(loaded, folder)
     check_configs(loaded.space, data)

@@ -15,7 +15,7 @@ from segsweep.search.grid import combinations, identity
 from segsweep.search.study import live_trial, trial_records
 from segsweep.wishes import Wish, Wishes
 
-__all__ = ["Proposals", "discard_incomplete", "enqueue_baseline", "enqueue_wish"]
+__all__ = ["Proposals", "discard_incomplete", "enqueue_baseline", "enqueue_wish", "params_of"]
 
 REJECTED_IN_A_ROW = 1000
 

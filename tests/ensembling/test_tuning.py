@@ -8,6 +8,7 @@ from ensembling.tuning import CANDIDATES, tune_settings
 from segdata.instances import Category, ImageRecord, InstanceDataset, ObjectRecord
 from segdata.predictions import ImageInstances, PredictedImage, PredictionMeta, PredictionWriter
 from segdata.rle import rle_area, rle_bbox, rle_encode
+from segscore.metrics import score_predictions
 
 SIDE = 64
 IMAGE = PredictedImage(id=1, file_name="a.png", width=SIDE, height=SIDE)
@@ -42,7 +43,10 @@ def member(path, mask_HW: np.ndarray, confidence: float = 0.9):
 
 
 def tuned(members, truth):
-    return tune_settings(members, truth, method="wbf", weights=None, metric="segm_mAP")
+    def score(found):
+        return score_predictions(truth, found)["segm_mAP"]
+
+    return tune_settings(members, method="wbf", weights=None, score=score)
 
 
 def test_the_defaults_stay_when_nothing_is_better(tmp_path):
@@ -62,3 +66,12 @@ def test_masks_that_most_members_cut_short_need_a_lower_threshold(tmp_path):
     assert found.settings.mask_threshold == pytest.approx(0.3)  # one vote of three
     assert found.score == 1.0
     assert found.default_score < 1.0
+
+
+def test_the_lowest_score_wins_where_less_is_better_and_no_score_never_does(tmp_path):
+    """Six candidates: IoU 0.55 or 0.65 beside mask thresholds 0.5, 0.4 and 0.3."""
+    members = [member(tmp_path / "a", square(10, 10, 30))]
+    errors = iter([0.4, float("nan"), 0.2, 0.3, 0.2, 0.9])
+    found = tune_settings(members, method="wbf", weights=None, score=lambda _: next(errors), mode="min")
+    assert found.settings == CANDIDATES["wbf"][2]
+    assert (found.score, found.default_score) == (0.2, 0.4)
