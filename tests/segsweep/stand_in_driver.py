@@ -79,8 +79,7 @@ def main(address: str, folder: RunFolder, scheduler: str, concurrent: int, trial
         enqueue_baseline(study, space)
         rule = build_scheduler(SchedulerConfig.model_validate(scheduler), METRIC, "max", EPOCHS)
         for record in trial_records(study):
-            if record.ended:
-                expect(rule, record, f"study-{record.number}")
+            expect(rule, record, f"study-{record.number}")
         searcher = StudySearcher(
             study,
             space,

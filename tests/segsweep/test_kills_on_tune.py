@@ -80,7 +80,7 @@ def ended_in(folder: RunFolder) -> int:
 
 
 def killed_sweep(folder: RunFolder, *arguments: object) -> Counter[int]:
-    """Runs a sweep that is killed at random moments all over it; returns how often each trial was said to have ended."""
+    """Runs a sweep that is killed at random moments all over it; counts how often it said that a trial ended."""
     moments = random.Random(SEED)
     said: list[str] = []
     spare = Launch(*arguments)
