@@ -130,12 +130,30 @@ class RunFolder:
         return read_config(self.sweep_file)[0]
 
     def study(self, *, writable: bool = False) -> Study:
-        """Opens the study; whoever holds the lock opens it `writable`, which mends what a kill left behind."""
+        """Opens the study; whoever holds the lock opens it `writable`, which mends what a kill left behind.
+
+        Raises:
+            InputError: The journal is damaged, or that of something else, or gone while there are trials.
+        """
+        self._refuse_lost_journal()
         if not writable:
             return read_study(self.journal)
         config = self.config()
         mend_journal(self.journal)
         return open_study(self.journal, config.mode, config.search.sampler, config.search.seed)
+
+    def _refuse_lost_journal(self) -> None:
+        """Raises InputError where a new study would be begun over trials of an old one."""
+        if self.journal.is_file() and self.journal.stat().st_size:
+            return
+        trials = len(list(self.trials.iterdir())) if self.trials.is_dir() else 0
+        if trials:
+            raise InputError.of(
+                f"expected the journal of {trials} trials that lie in {self.trials.name}/, "
+                f"but got {'an empty file' if self.journal.is_file() else 'no file'}",
+                where=self.journal,
+                cure="Put the file back from a copy, or start a new sweep.",
+            )
 
     def load(self) -> Sweep:
         """Reads the sweep as it was started; relative paths still start from where the sweep file lay.

@@ -70,8 +70,7 @@ def scheduler_of(sweep: Sweep, before: tuple[TrialRecord, ...]) -> TrialSchedule
     config = sweep.config
     scheduler = build_scheduler(config.search.scheduler, config.metric, config.mode, longest_plan(sweep.space))
     for record in before:
-        if record.ended:
-            expect(scheduler, record, f"study-{record.number}")
+        expect(scheduler, record, f"study-{record.number}")
     return scheduler
 
 

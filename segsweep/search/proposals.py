@@ -12,6 +12,8 @@ from search_spaces.space import Parameter, Space
 from search_spaces.trial_config import Scalar
 from segdata.errors import SpaceError
 from segsweep.search.grid import combinations, identity
+from segsweep.search.journal import at_once
+from segsweep.search.samplers import was_discarded
 from segsweep.search.study import live_trial, trial_records
 from segsweep.wishes import Wish, Wishes
 
@@ -37,6 +39,7 @@ class Proposals:
         self.study, self.space, self.wishes = study, space, wishes
         self.tried = {identity(space, record.sample) for record in trial_records(study)} if grid else set()
         self.cells = deque(combinations(space, seed)) if grid else None
+        self.discarded = sum(map(was_discarded, study.get_trials(deepcopy=False)))
 
     @property
     def left(self) -> int | None:
@@ -58,17 +61,26 @@ class Proposals:
         for _ in range(REJECTED_IN_A_ROW):
             if not self._enqueue_cell():
                 return None
-            trial = self.study.ask()
-            sample = self.space.draw(partial(suggest_value, trial))
-            self.tried.add(identity(self.space, sample))
-            if self.space.forbidden(sample) is None:
-                trial.set_user_attr("sample", sample)
-                trial.set_user_attr("config", self.space.decode(sample).to_dict())
+            with at_once(self.study):
+                trial = self._ask_whole()
+            if trial is not None:
                 return trial
-            trial.set_user_attr("outcome", "rejected")
-            trial.set_constraint("crash", 1.0)
-            self.study.tell(trial, state=TrialState.PRUNED)
         raise SpaceError(f"forbid: expected room for trials, but got {REJECTED_IN_A_ROW} forbidden ones. Forbid less")
+
+    def _ask_whole(self) -> Trial | None:
+        """Returns a new trial with all that belongs to it; None for a combination that the space forbids."""
+        trial = self.study.ask()
+        sample = self.space.draw(partial(suggest_value, trial))
+        self.tried.add(identity(self.space, sample))
+        if self.space.forbidden(sample) is None:
+            trial.set_user_attr("place", trial.number - self.discarded)
+            trial.set_user_attr("sample", sample)
+            trial.set_user_attr("config", self.space.decode(sample).to_dict())
+            return trial
+        trial.set_user_attr("outcome", "rejected")
+        trial.set_constraint("crash", 1.0)
+        self.study.tell(trial, state=TrialState.PRUNED)
+        return None
 
     def _enqueue_wishes(self) -> None:
         """Puts what the user wants into the study's queue; a kill in between leaves a wish that the study knows."""
@@ -130,7 +142,8 @@ def enqueue_baseline(study: optuna.Study, space: Space, fitted: Mapping[str, Sca
 
 def enqueue_wish(study: optuna.Study, wish: Wish, origin: str) -> None:
     """Puts a point into the study's queue, unless the study has it already."""
-    if not any(trial.user_attrs.get("wish") == wish.id for trial in study.get_trials(deepcopy=False)):
+    known = (trial for trial in study.get_trials(deepcopy=False) if not was_discarded(trial))
+    if not any(trial.user_attrs.get("wish") == wish.id for trial in known):
         study.enqueue_trial(dict(wish.parameters), user_attrs={"origin": origin, "wish": wish.id})
 
 

@@ -50,13 +50,15 @@ class SeededSampler(BaseSampler):
     def __init__(self, make: Callable[[], BaseSampler], seed: int, *, afresh: bool = False) -> None:
         self.make, self.seed, self.afresh = make, seed, afresh
         self.sampler = make()
+        self.discarded: int | None = None  # trials; None = to be counted
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Sets the random state by the number of trials before; tries at a trial that a kill cut short do not count."""
-        earlier = sum(not was_discarded(other) for other in study.get_trials(deepcopy=False)[: trial.number])
+        if self.discarded is None:  # all of them were asked for before this one
+            self.discarded = sum(map(was_discarded, study.get_trials(deepcopy=False)))
         if self.afresh:
             self.sampler = self.make()
-        set_random_state(self.sampler, [self.seed, earlier])
+        set_random_state(self.sampler, [self.seed, trial.number - self.discarded])
         self.sampler.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -77,6 +79,8 @@ class SeededSampler(BaseSampler):
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """See Optuna; that CMA-ES ignores what crashed, docs/search.md says."""
+        if state == TrialState.FAIL:
+            self.discarded = None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Constraints have been set")
             self.sampler.after_trial(study, trial, state, values)

@@ -43,7 +43,8 @@ def build_scheduler(config: SchedulerConfig, metric: str, mode: Mode, longest_ep
 def expect(scheduler: TrialScheduler, record: TrialRecord, tune_id: str) -> None:
     """Announces a trial under the id that Tune will know it by, with the scores that it has already.
 
-    Decisions of the past are not made again.
+    Decisions of the past are not made again. A trial may be announced again, under another id; what is known of it
+    counts once.
     """
     if isinstance(scheduler, SweepScheduler):
         scheduler.expect(record, tune_id)
@@ -52,7 +53,7 @@ def expect(scheduler: TrialScheduler, record: TrialRecord, tune_id: str) -> None
 class StopRule(Protocol):
     """Compares trials by their scores at epochs; never sees NaN, nor an epoch of a trial twice."""
 
-    def add(self, tune_id: str, number: int) -> None:
+    def add(self, tune_id: str, place: int) -> None:
         """A trial is about to report."""
 
     def learn(self, tune_id: str, epoch: int, score: float) -> None:
@@ -68,28 +69,33 @@ class SweepScheduler(FIFOScheduler):
     def __init__(self, rule: StopRule, score: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.rule, self.score = rule, score
+        self.known_as: dict[str, str] = {}  # Tune's id of a trial -> the rule's, which outlives a launch
         self.last_epoch: dict[str, int] = {}
         self.exempt: set[str] = set()
 
     def expect(self, record: TrialRecord, tune_id: str) -> None:
         """See the function of that name."""
-        self.rule.add(tune_id, record.number)
+        known = self.known_as[tune_id] = f"trial-{record.number}"
+        if known not in self.last_epoch:
+            self.last_epoch[known] = 0
+            self.rule.add(known, record.place)
         for epoch, score in sorted(record.scores.items()):
-            self.rule.learn(tune_id, epoch, score)
-        self.last_epoch[tune_id] = max(record.scores, default=0)
+            if epoch > self.last_epoch[known]:
+                self.rule.learn(known, epoch, score)
+                self.last_epoch[known] = epoch
         if record.origin == "baseline":
-            self.exempt.add(tune_id)
+            self.exempt.add(known)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Decides about one report of a trial."""
-        epoch, score, tune_id = result.get("epoch"), result.get(self.score, math.nan), trial.trial_id
-        if epoch is None or math.isnan(score) or epoch <= self.last_epoch[tune_id]:
+        epoch, score, known = result.get("epoch"), result.get(self.score, math.nan), self.known_as[trial.trial_id]
+        if epoch is None or math.isnan(score) or epoch <= self.last_epoch[known]:
             return TrialScheduler.CONTINUE
-        self.last_epoch[tune_id] = epoch
-        if tune_id in self.exempt:
-            self.rule.learn(tune_id, epoch, score)
+        self.last_epoch[known] = epoch
+        if known in self.exempt:
+            self.rule.learn(known, epoch, score)
             return TrialScheduler.CONTINUE
-        return TrialScheduler.STOP if self.rule.stops(tune_id, epoch, score) else TrialScheduler.CONTINUE
+        return TrialScheduler.STOP if self.rule.stops(known, epoch, score) else TrialScheduler.CONTINUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,7 @@ class Halving:
     """Asynchronous successive halving, in one bracket (ASHA) or several (Hyperband).
 
     L. Li et al., A System for Massively Parallel Hyperparameter Tuning, MLSys 2020, algorithm 2 and section 3.3. A
-    trial's bracket follows from its number, so that it is the same after a resume; Tune's own `brackets` draws it.
+    trial's bracket follows from its place, so that it is the same after a resume; Tune's own `brackets` draws it.
 
     Args:
         config: The first rung, and the share of trials that survives one (1 / reduction_factor).
@@ -132,9 +138,9 @@ class Halving:
         ]
         self.bracket: dict[str, AsyncHyperBandScheduler] = {}
 
-    def add(self, tune_id: str, number: int) -> None:
+    def add(self, tune_id: str, place: int) -> None:
         """See `StopRule`."""
-        self.bracket[tune_id] = self.brackets[bracket_of(number, self.sizes)]
+        self.bracket[tune_id] = self.brackets[bracket_of(place, self.sizes)]
         self.bracket[tune_id].on_trial_add(CONTROLLER, Known(tune_id))  # type: ignore[arg-type]
 
     def learn(self, tune_id: str, epoch: int, score: float) -> None:
@@ -160,10 +166,10 @@ def bracket_sizes(config: AshaConfig | HyperbandConfig, longest_epochs: int) -> 
     return [math.ceil((rungs + 1) / (k + 1) * config.reduction_factor**k) for k in range(rungs, -1, -1)]
 
 
-def bracket_of(number: int, sizes: Sequence[int]) -> int:
-    """Returns the bracket of the trial with that number; sum(sizes) trials are a round, which spreads them evenly."""
+def bracket_of(place: int, sizes: Sequence[int]) -> int:
+    """Returns the bracket of the trial at that place; sum(sizes) trials are a round, which spreads them evenly."""
     slots = sorted(((k + 0.5) / size, index) for index, size in enumerate(sizes) for k in range(size))
-    return slots[number % len(slots)][1]
+    return slots[place % len(slots)][1]
 
 
 class Median:
@@ -182,7 +188,7 @@ class Median:
             min_samples_required=config.min_trials,
         )
 
-    def add(self, tune_id: str, number: int) -> None:
+    def add(self, tune_id: str, place: int) -> None:
         """See `StopRule`."""
         self.rule.on_trial_add(CONTROLLER, Known(tune_id))  # type: ignore[arg-type]
 

@@ -18,9 +18,10 @@ from ray.tune.search import Searcher
 
 from search_spaces.space import Space
 from segsweep.search.budget import Budget, Spent, Standing
+from segsweep.search.journal import at_once
 from segsweep.search.proposals import Proposals, discard_incomplete
 from segsweep.search.schedulers import expect
-from segsweep.search.study import Mode, Outcome, TrialRecord, live_trial, trial_record, trial_records
+from segsweep.search.study import Mode, Outcome, TrialRecord, frozen_trial, live_trial, trial_record, trial_records
 from segsweep.wishes import Wishes
 from trainables.trial_files import TrialFiles
 
@@ -92,6 +93,7 @@ class StudySearcher(Searcher):
         self.files_of, self.scheduler, self.observers = files_of, scheduler, observers
         self.deadline_unix_s, self.devices, self.clock = deadline_unix_s, devices, clock
         self.numbers: dict[str, int] = {}
+        self.live: dict[int, Trial] = {}
         self.started: dict[int, tuple[float, float]] = {}  # number -> when, device seconds of earlier launches
         discard_incomplete(study)
         records = trial_records(study)
@@ -140,6 +142,7 @@ class StudySearcher(Searcher):
         if trial is None:
             return None
         self.count += 1
+        self.live[trial.number] = trial
         return self._record(trial.number)
 
     def end_unfinished(self, reason: str) -> None:
@@ -160,7 +163,7 @@ class StudySearcher(Searcher):
             return
         if not error and self._is_stop(number, result or {}):
             last = {name: value for name, value in (result or {}).items() if name == "epoch" or is_score(name, value)}
-            live_trial(self.study, number).set_user_attr(STOPPING, last)
+            self._live(number).set_user_attr(STOPPING, last)
         self._finish(number, result or {}, error)
 
     def _is_stop(self, number: int, result: Mapping[str, Any]) -> bool:
@@ -180,8 +183,9 @@ class StudySearcher(Searcher):
             self.unfinished.remove(record)
             for observer in self.observers:
                 observer.trial_started(record)
+            live = self._live(record.number)
             self._finish(record.number, trials[record.number].user_attrs[STOPPING])
-            expect(self.scheduler, self._record(record.number), f"study-{record.number}")
+            expect(self.scheduler, trial_record(self.study, live), f"study-{record.number}")
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its searcher into a file that nothing of ours reads back; the study holds the state."""
@@ -195,9 +199,11 @@ class StudySearcher(Searcher):
 
     def _end(self, number: int, outcome: Outcome, reason: str) -> None:
         """Writes down how a trial ended, and lets the observers know."""
-        self._tell(number, outcome, reason)
+        with at_once(self.study):
+            self._tell(number, outcome, reason)
         self.started.pop(number, None)
         record = self._record(number)
+        del self.live[number]
         self.standing.add(record)
         for observer in self.observers:
             observer.trial_ended(record)
@@ -207,21 +213,28 @@ class StudySearcher(Searcher):
         since_s, earlier = self.started[number]
         return earlier + (self.clock() - since_s) * self.devices
 
+    def _live(self, number: int) -> Trial:
+        """Returns a trial that has not ended; making one of a number has Optuna look through all trials."""
+        if number not in self.live:
+            self.live[number] = live_trial(self.study, number)
+        return self.live[number]
+
     def _record(self, number: int) -> TrialRecord:
-        return trial_record(self.study, number)
+        return trial_record(self.study, self._live(number))
 
     def _report(self, number: int, result: Mapping[str, Any]) -> int:
         """Reports the epoch in `result`, if there is one and it is new; returns the last epoch."""
-        trial = live_trial(self.study, number)
-        known = self.study.get_trials(deepcopy=False)[number].intermediate_values
+        trial = self._live(number)
+        known = frozen_trial(trial).intermediate_values
         epoch, score = result.get("epoch"), result.get(self.metric, math.nan)
         if epoch is None:
             return max(known, default=0)
-        self._report_loss(trial, epoch, result.get("train_loss", math.nan))
-        if epoch not in known and not math.isnan(score):
-            trial.report(float(score), epoch)
-            if self.budget.device_hours is not None and number in self.started:  # else the end of a trial is enough
-                trial.set_user_attr("device_s", self._device_s(number))
+        with at_once(self.study):
+            self._report_loss(trial, epoch, result.get("train_loss", math.nan))
+            if epoch not in known and not math.isnan(score):
+                trial.report(float(score), epoch)
+                if self.budget.device_hours is not None and number in self.started:  # else its end is enough
+                    trial.set_user_attr("device_s", self._device_s(number))
         scores = {name: value for name, value in result.items() if is_score(name, value)}
         for observer in self.observers:
             observer.epoch_ended(number, epoch, scores)
@@ -251,7 +264,7 @@ class StudySearcher(Searcher):
         return "stopped", f"stopped by the scheduler after epoch {last_epoch} of {record.planned_epochs}"
 
     def _tell(self, number: int, outcome: Outcome, reason: str) -> None:
-        trial, record = live_trial(self.study, number), self._record(number)
+        trial, record = self._live(number), self._record(number)
         trial.set_user_attr("outcome", outcome)
         trial.set_user_attr("reason", reason)
         if number in self.started:

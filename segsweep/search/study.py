@@ -1,12 +1,11 @@
 """The study: one append-only journal beside the trials, which alone decides what a sweep has done (ADR 003).
 
-User attributes of a study trial: `sample` (knob -> scalar), `config` (TrialConfig as a dict), `origin`, `device_s`,
-`losses`, `stopping` (the result that it was stopped with), and once it has ended `outcome` and `reason`. Of the study
-itself: `budget`, how far it was extended beyond the sweep file, and `end`, why its last launch ended. Imports optuna;
-only this folder does.
+User attributes of a study trial: `sample` (knob -> scalar), `config` (TrialConfig as a dict), `origin`, `place`,
+`device_s`, `losses`, `stopping` (the result that it was stopped with), and once it has ended `outcome` and `reason`. Of
+the study itself: `budget`, how far it was extended beyond the sweep file, and `end`, why its last launch ended. Imports
+optuna; only this folder does.
 """
 
-import contextlib
 import math
 import os
 from collections.abc import Mapping
@@ -15,12 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search_spaces.trial_config import ScheduleChoice
+from segsweep.search.journal import load_journal
 from segsweep.search.samplers import build_sampler
 from segsweep.search_config import SamplerConfig
 
@@ -29,6 +27,7 @@ __all__ = [
     "Outcome",
     "Study",
     "TrialRecord",
+    "frozen_trial",
     "live_trial",
     "mend_journal",
     "open_study",
@@ -49,6 +48,7 @@ class TrialRecord:
     """One trial as the study tells it; `scores` maps epoch -> the searched metric, NaN epochs left out.
 
     `device_s` is the time it ran times the GPUs that it had, or the CPUs of a trial without one; None if not known.
+    `place` is its number, the tries that a kill cut short left out.
     """
 
     number: int
@@ -64,6 +64,7 @@ class TrialRecord:
     duration_s: float | None
     ended_unix_s: float | None = None
     device_s: float | None = None
+    place: int = 0
 
     @property
     def ended(self) -> bool:
@@ -74,12 +75,9 @@ def open_study(journal: Path, mode: Mode, sampler: SamplerConfig, seed: int) -> 
     """Opens the sweep's study to write to it, or creates it with its folder; for the one process that has the lock."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal.parent.mkdir(parents=True, exist_ok=True)
-    storage = JournalStorage(JournalFileBackend(str(journal)))
-    try:
-        study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
-    except KeyError:
-        direction = StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE
-        study = optuna.create_study(study_name=STUDY_NAME, storage=storage, direction=direction)
+    direction = StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE
+    study = load_journal(journal, STUDY_NAME, direction)
+    assert study is not None
     study.sampler = build_sampler(sampler, seed)
     return study
 
@@ -88,8 +86,9 @@ def read_study(journal: Path) -> Study:
     """Opens the sweep's study to read it, beside whoever writes; one that is not there yet is empty, and stays away."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if journal.is_file():  # the storage would make the file
-        with contextlib.suppress(KeyError):  # its writer is just about to create it
-            return optuna.load_study(study_name=STUDY_NAME, storage=JournalStorage(JournalFileBackend(str(journal))))
+        study = load_journal(journal, STUDY_NAME)
+        if study is not None:  # else its writer is just about to create it
+            return study
     return optuna.create_study()
 
 
@@ -114,15 +113,20 @@ def live_trial(study: Study, number: int) -> Trial:
     return Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
 
 
+def frozen_trial(trial: Trial) -> FrozenTrial:
+    """Returns what the study knows of a live trial now; unlike `get_trials`, without a look at all others."""
+    return trial.storage.get_trial(trial._trial_id)
+
+
 def trial_records(study: Study) -> tuple[TrialRecord, ...]:
     """Returns all trials in the order of their numbers; those that the space forbade are left out."""
     records = (record_of(study, trial) for trial in study.get_trials(deepcopy=False))
     return tuple(record for record in records if record is not None and record.outcome != "rejected")
 
 
-def trial_record(study: Study, number: int) -> TrialRecord:
+def trial_record(study: Study, trial: Trial) -> TrialRecord:
     """Returns the record of one trial that has its sample."""
-    record = record_of(study, study.get_trials(deepcopy=False)[number])
+    record = record_of(study, frozen_trial(trial))
     assert record is not None
     return record
 
@@ -149,6 +153,7 @@ def record_of(study: Study, trial: FrozenTrial) -> TrialRecord | None:
         duration_s=None if trial.duration is None else trial.duration.total_seconds(),
         ended_unix_s=None if trial.datetime_complete is None else trial.datetime_complete.timestamp(),
         device_s=trial.user_attrs.get("device_s"),
+        place=trial.user_attrs.get("place", trial.number),
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from segdata.synthetic import synthesize
+from segsweep.run_folder import RunFolder
 
 SWEEP = """\
 name: first
@@ -25,6 +26,7 @@ space:
   lr: {float: [1e-4, 1e-2], log: true}
 fixed: {model: mask-rcnn, backbone: r18, width: 0.25, epochs: 1}
 """
+ENTRY = b'{"op_code":0,"worker_id":"a","study_name":"sweep","directions":[2]}\n'
 
 
 def segsweep(folder: Path, *arguments: str, expect: int = 2) -> "subprocess.CompletedProcess[str]":
@@ -162,3 +164,48 @@ def test_a_resume_on_other_data_is_refused(folder: Path) -> None:
     done = segsweep(folder, "resume", "first")
     assert "expected the data that the sweep was started with (fingerprint f00d), but got other data" in done.stderr
     assert not (folder / "mlflow.db").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["resume", "best"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (ENTRY + b"\x00\x01 something else\n" + ENTRY, r"study.journal:2: expected an entry of a study's journal"),
+        (b'{"time": "12:00", "level": "info"}\n', r"study.journal:1: expected an entry of a study's journal, but got"),
+        (ENTRY.replace(b"sweep", b"chess"), r"study.journal: expected the journal of a sweep, .* study: chess"),
+        (b"", r"study.journal: expected the journal of 2 trials .*, but got an empty file"),
+        (None, r"study.journal: expected the journal of 2 trials .*, but got no file"),
+    ],
+    ids=["damaged", "another program's", "another study's", "empty", "gone"],
+)
+def test_a_journal_that_is_not_the_sweeps_is_refused(
+    folder: Path, command: str, content: bytes | None, message: str
+) -> None:
+    run = folder / "runs" / "first"
+    for trial in ("0000", "0001"):
+        (run / "trials" / trial).mkdir(parents=True)
+    (run / "sweep.yaml").write_text(SWEEP)
+    (run / "origin.json").write_text(f'{{"id": "1", "folder": "{folder}", "fingerprint": "f00d"}}')
+    if content is not None:
+        (run / "study.journal").write_bytes(content)
+    done = segsweep(folder, command, "first")
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert re.search(message, error) and "Put the file back from a copy, or start a new sweep" in error
+    assert (run / "study.journal").exists() == (content is not None)
+    assert content is None or (run / "study.journal").read_bytes() == content
+    assert not (folder / "mlflow.db").exists()
+
+
+@pytest.mark.slow
+def test_a_second_driver_on_one_sweep_is_refused(folder: Path) -> None:
+    run = folder / "runs" / "first"
+    run.mkdir(parents=True)
+    (run / "sweep.yaml").write_text(SWEEP)
+    (run / "origin.json").write_text(f'{{"id": "1", "folder": "{folder}", "fingerprint": "f00d"}}')
+    with RunFolder(run).locked():
+        before = listing(folder)
+        for command in (("resume", "first"), ("run", "sweep.yaml"), ("run", "sweep.yaml", "--trials", "+1")):
+            done = segsweep(folder, *command)
+            assert f"{run}: expected a sweep that no other driver runs, but got one that is running" in done.stderr
+        assert listing(folder) == before

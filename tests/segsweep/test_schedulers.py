@@ -30,7 +30,7 @@ def scheduler_of(written: Any, longest_epochs: int = 9) -> TrialScheduler:
 
 
 def record(number: int, scores: dict[int, float] | None = None, origin: str = "sampler", plan: int = 9) -> TrialRecord:
-    return TrialRecord(number, origin, {}, {}, "running", "", scores or {}, None, 0.0, plan, None)
+    return TrialRecord(number, origin, {}, {}, "running", "", scores or {}, None, 0.0, plan, None, place=number)
 
 
 def feed(scheduler: TrialScheduler, tune_id: str, epoch: int, score: float) -> str:
@@ -130,6 +130,44 @@ def test_a_trial_taken_up_again_is_counted_once(search: Open, written: Any) -> N
     assert feed(two.scheduler, "x", 1, 0.1) == CONTINUE  # it reports its last epoch again
     assert seen(two.scheduler) == before
     assert feed(two.scheduler, "x", 2, 0.2) == CONTINUE
+
+
+@pytest.mark.parametrize("written", RULES)
+def test_a_trial_that_still_waits_to_be_taken_up_is_compared_with(search: Open, written: Any) -> None:
+    """A resume with fewer trials at a time takes up the second only when the first has ended."""
+    one = search(budget=2)
+    for name, score in (("a", 0.1), ("b", 0.4)):
+        one.searcher.suggest(name)
+        one.report(name, 1, score)
+    resumed = resumed_from(one, written)
+    before = seen(resumed)
+    assert "0.4" in str(before) or written == {"hyperband": {}}  # there it is in another bracket
+    for known in one.records():
+        announce(resumed, known, f"tune-{known.number}")
+    assert seen(resumed) == before
+    assert feed(resumed, "tune-1", 1, 0.4) == CONTINUE
+
+
+@pytest.mark.parametrize("kill", [0, 1, 5])
+def test_brackets_take_turns_as_in_an_unbroken_sweep_after_a_kill_while_a_trial_was_asked_for(
+    search: Open, kill: int
+) -> None:
+    """What such a kill leaves is a trial without a config, whose number is lost."""
+    one = search(budget=8, scheduler_name="hyperband")
+    for name in "abcdefgh"[:kill]:
+        one.searcher.suggest(name)
+        one.finish(name, [0.1, 0.2, 0.3])
+    one.study.ask()
+    two = search(budget=8, scheduler_name="hyperband")
+    for name in "abcdefgh"[kill:]:
+        two.searcher.suggest(name)
+    records = two.records()
+    assert [known.number for known in records] == [n for n in range(9) if n != kill]
+    assert [known.place for known in records] == list(range(8))
+    assert isinstance(two.scheduler, SweepScheduler) and isinstance(two.scheduler.rule, Halving)
+    rule = two.scheduler.rule
+    for known in records[kill:]:
+        assert rule.bracket[f"trial-{known.number}"] is rule.brackets[bracket_of(known.place, rule.sizes)]
 
 
 def test_without_a_scheduler_nothing_stops(search: Open) -> None:

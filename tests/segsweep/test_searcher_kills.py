@@ -46,8 +46,7 @@ study = open_study(folder / "study.journal", "max", SamplerConfig.model_validate
 enqueue_baseline(study, space)
 scheduler = build_scheduler(SchedulerConfig.model_validate(rule), metric, "max", 9)
 for record in trial_records(study):
-    if record.ended:
-        expect(scheduler, record, f"study-{record.number}")
+    expect(scheduler, record, f"study-{record.number}")
 names = (f"launch-{index}" for index in range(trials + 1))
 searcher = StudySearcher(study, space, metric=metric, mode="max", budget=Budget(trials), files_of=files_of,
                          scheduler=scheduler)
@@ -96,7 +95,9 @@ def what_happened(record: TrialRecord) -> object:
     return record.origin, record.sample, record.outcome, record.reason, record.scores
 
 
-@pytest.mark.parametrize(("sampler", "rule"), [("tpe", "none"), ("tpe", "asha"), ("random", "median")])
+@pytest.mark.parametrize(
+    ("sampler", "rule"), [("tpe", "none"), ("tpe", "asha"), ("random", "median"), ("tpe", "hyperband")]
+)
 def test_killed_ten_times_it_does_what_an_unbroken_one_does(tmp_path: Path, sampler: str, rule: str) -> None:
     arguments = (sampler, rule, str(TRIALS))
     finish(start(tmp_path / "unbroken", *arguments))
