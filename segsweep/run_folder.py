@@ -126,7 +126,9 @@ class RunFolder:
             return read_study(self.journal)
         config = self.config()
         mend_journal(self.journal)
-        return open_study(self.journal, config.mode, config.search.sampler, config.search.seed)
+        further, limits = config.objectives[1:], config.limits
+        search = config.search
+        return open_study(self.journal, config.mode, search.sampler, search.seed, further=further, limits=limits)
 
     def load(self) -> Sweep:
         """Reads the sweep as it was started; relative paths still start from where the sweep file lay.

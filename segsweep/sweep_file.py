@@ -21,6 +21,7 @@ from search_spaces.wording import nearest_name
 from search_spaces.yaml_source import read_yaml
 from segdata.dataset_folder import open_dataset_folder
 from segdata.errors import DatasetError, SweepFileError
+from segsweep.objective_checks import check_objectives
 from segsweep.sweep_config import ENSEMBLE_METHODS, DataConfig, PresetConfig, RoleConfig, SweepConfig
 from segtrack import resolve_uri
 
@@ -231,6 +232,7 @@ def _whole(config: SweepConfig, own: Sections) -> SweepConfig:
 
 
 def _check_task(config: SweepConfig, locate: Locate) -> None:
+    check_objectives(config, locate)
     if config.metric not in config.metrics():
         problem = f"expected a metric of the task {config.task}, but got {config.metric!r}"
         raise SweepFileError.of(problem, where=locate(("metric",)), cure=nearest_name(config.metric, config.metrics()))

@@ -143,13 +143,13 @@ def say_interrupted(folder: Path | None) -> None:
 
 def show_result(loaded: "Sweep", result: "SweepResult", as_json: bool) -> None:
     """Prints the leaderboard and the next command; exit code 1 if nothing has a score, 130 if interrupted."""
-    from segsweep.cli.best import print_ranking
+    from segsweep.cli.best import print_best
     from segsweep.leaderboard import rank
     from segsweep.run_folder import RunFolder
 
     config, folder = loaded.config, RunFolder(loaded.path)
     ranked = rank(result.records, config.mode)
-    print_ranking(ranked[:10], config.metric, folder, as_json)
+    print_best(result.records, config, folder, 10, as_json)
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     if result.end == "interrupted":
         say_interrupted(folder.path)
