@@ -223,6 +223,10 @@ def run_tags(sweep: Sweep, checked: Checked) -> dict[str, str]:
         "segsweep.seed": str(sweep.config.search.seed),
         "segsweep.fingerprint": checked.origin.fingerprint,
     }
+    if len(sweep.config.objectives) > 1:
+        tags["segsweep.objectives"] = ", ".join(f"{name} {mode}" for name, mode in sweep.config.objectives)
+    if sweep.config.constraints:
+        tags["segsweep.constraints"] = ", ".join(sweep.config.constraints)
     return tags | {f"segsweep.fingerprint.{name}": role.fingerprint for name, role in checked.roles.roles.items()}
 
 

@@ -148,6 +148,7 @@ class SweepRecorder:
     @loses_tracking
     def tag_trials(self, name: str, values: Mapping[int, str]) -> None:
         """Sets a tag of trials' runs, number -> value; a run that has it is left alone."""
+        assert self.parent  # asking for it finds the runs
         for number, value in values.items():
             run = self._runs.get(number)
             if run is not None and run.data.tags.get(name) != value:

@@ -90,7 +90,8 @@ class Standing:
             running_device_s: What the trials that have not ended took so far.
         """
         if budget.patience is not None and self.since_better >= budget.patience:
-            return Spent("out-of-patience", f"{self.since_better} trials ended without a better score (patience)")
+            better = "a better score" if len(self.objectives) == 1 else "one that no earlier trial matches or beats"
+            return Spent("out-of-patience", f"{self.since_better} trials ended without {better} (patience)")
         hours = (self.device_s + running_device_s) / 3600
         if budget.device_hours is not None and hours >= budget.device_hours:
             return Spent("out-of-device-hours", f"the trials took {hours:.3g} of {budget.device_hours:g} device hours")

@@ -157,6 +157,7 @@ def test_patience_counts_what_no_earlier_trial_matches_or_beats(search: Open) ->
     run(one, "a", [0.9] * 3, latency_ms=90.0)  # over the limit: no improvement
     spent = one.searcher.spent()
     assert spent is not None and spent.end == "out-of-patience"
+    assert spent.reason == "2 trials ended without one that no earlier trial matches or beats (patience)"
     assert numbers_on_front(one.records(), [SCORE, LATENCY]) == {0, 1, 2, 3}
     two = search(budget=100, patience=2, further=[LATENCY], limits=[FAST])
     assert two.searcher.spent() == spent

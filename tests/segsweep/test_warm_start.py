@@ -83,6 +83,8 @@ def test_a_recorded_sweep_is_read_best_first(tmp_path: Path) -> None:
             recorder.start_trial(number, {"lr": 0.01 * (1 + number), "rcnn[*].x": number}, {})
             for epoch, score in enumerate(scores, start=1):
                 recorder.record_epoch(number, epoch, {"segm_mAP": score + offset})
+        recorder.start_trial(3, {"lr": 0.9}, {"segsweep.outcome": "over-limit"})
+        recorder.record_epoch(3, 1, {"segm_mAP": 0.9})
     found = read_sweep(uri, "nuclei", "old", "max")
     assert found.metric == "segm_mAP"
     assert [(trial.number, pytest.approx(trial.score)) for trial in found.trials] == [(1, 0.5), (0, 0.4)]
