@@ -38,7 +38,7 @@ def first_of_list(values: Mapping[str, object]) -> dict[str, object]:
     taken: dict[str, object] = {"metric": metrics[0], "further_metrics": list(metrics[1:])}
     if is_list_of_names(modes):
         assert isinstance(modes, list | tuple)
-        if len(modes) == len(metrics):
+        if len(modes) == len(metrics) and set(modes) <= {"max", "min"}:
             taken |= {"mode": modes[0], "further_modes": list(modes[1:])}
     elif isinstance(modes, str):
         taken["further_modes"] = ["min" if name in COSTS else modes for name in metrics[1:]]

@@ -38,8 +38,18 @@ def front_first(records: Iterable[TrialRecord], objectives: Sequence[Objective])
     return sorted(ranked, key=lambda record: record.number not in on_front)
 
 
-def front_table(records: Sequence[TrialRecord], objectives: Sequence[Objective], title: str) -> Table:
-    """Returns trials as a table of at most 80 columns: a column an objective, then the knobs."""
+def front_table(
+    records: Sequence[TrialRecord], objectives: Sequence[Objective], title: str, starred: Iterable[int] = ()
+) -> Table:
+    """Returns trials as a table of at most 80 columns: a column an objective, then the knobs.
+
+    Args:
+        records: In the order of the rows.
+        objectives: The score first.
+        title: Above the table.
+        starred: Numbers of the trials that get a star.
+    """
+    marked = set(starred)
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("#", justify="right")
     table.add_column("trial")
@@ -49,7 +59,8 @@ def front_table(records: Sequence[TrialRecord], objectives: Sequence[Objective],
     for place, record in enumerate(records, start=1):
         values = values_of(record, objectives)
         cells = [shown(one.name, values[one.name]) if one.name in values else "-" for one in objectives]
-        table.add_row(str(place), f"{record.number:04d}", *cells, Text(describe_sample(record.sample)))
+        star = "*" if record.number in marked else ""
+        table.add_row(str(place), f"{record.number:04d}{star}", *cells, Text(describe_sample(record.sample)))
     return table
 
 

@@ -286,7 +286,10 @@ class SweepConfig(Section):
     @model_validator(mode="after")
     def _a_mode_each(self) -> Self:
         if len(self.further_modes) != len(self.further_metrics):
-            raise ValueError("expected as many further_modes as further_metrics. Write metric: [...] and mode: [...]")
+            raise ValueError(
+                f"expected as many further_modes as further_metrics, but got {len(self.further_modes)} and "
+                f"{len(self.further_metrics)}. Write both as lists: metric and mode"
+            )
         return self
 
     @property

@@ -89,9 +89,10 @@ def print_front(
         console.print(f"{folder.path.name}: no trial has a score yet")
         return
     name = f"{folder.path.name}: {'best trials' if beaten else 'Pareto front'}"
-    Console(highlight=False, markup=False).print(front_table(chosen, config.objectives, name))
+    table = front_table(chosen, config.objectives, name, on_front if beaten else ())
+    Console(highlight=False, markup=False).print(table)
     more = f"; more by --top {len(on_front)}" if top < len(on_front) else ""
-    console.print(f"on the Pareto front: {len(on_front)} of {len(ranked)} trials{more}")
+    console.print(f"on the Pareto front{' (*)' if beaten else ''}: {len(on_front)} of {len(ranked)} trials{more}")
     console.print(f"best {config.metric}: {folder.trial(chosen[0].number).best}")
 
 

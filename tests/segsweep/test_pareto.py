@@ -100,7 +100,9 @@ def test_best_shows_the_front_and_counts_the_others(show: Callable[..., str]) ->
     assert "on the Pareto front: 3 of 5 trials" in lines
     assert lines[-1] == "2 trials were over a limit: latency_ms <= 50 (1), parameters_M <= 30 (1)"
     assert "on the Pareto front: 3 of 5 trials; more by --top 3" in show(top=1) and "0000" not in show(top=1)
-    assert "0002" in show(beaten=True) and "0003" not in show(beaten=True)
+    whole = show(beaten=True)
+    assert "0002 " in whole and "0003" not in whole and whole.count("*") == 3 + 1
+    assert all(f"{number:04d}*" in whole for number in (0, 1, 5)) and "on the Pareto front (*): 3 of 5" in whole
 
 
 def test_best_as_json_holds_objectives_and_who_is_on_the_front(show: Callable[..., str]) -> None:
