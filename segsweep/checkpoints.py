@@ -1,6 +1,7 @@
-"""Which weights a sweep keeps: the best trials' and the running ones'. Configs, logs and scores always stay.
+"""Which weights a sweep keeps: the best trials' and the running ones', none of a trial over a limit.
 
-A sweep with a store keeps the same there; whoever needs weights that are not on this machine fetches them first.
+Configs, logs and scores always stay. A sweep with a store keeps the same there; whoever needs weights that are not on
+this machine fetches them first.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -73,7 +74,8 @@ class CheckpointKeeper:
         ended.drop_states()
         if self.store is not None:
             self.store.drop(ended, "last")
-        for other in self.ranked()[self.keep :]:
+        over_limit = [record] if record.outcome == "over-limit" else []
+        for other in [*over_limit, *self.ranked()[self.keep :]]:
             if other.ended and other.number not in self.dropped:
                 self.folder.trial(other.number).best.unlink(missing_ok=True)
                 if self.store is not None:

@@ -25,6 +25,7 @@ from segsweep.ending import Extension, budget_of, extended, over, record_end, re
 from segsweep.initial_weights import check_weights, keep_copies, other_sweeps, try_local_weights
 from segsweep.leaderboard import rank
 from segsweep.own_metrics import try_own_metrics
+from segsweep.pareto import front_first, numbers_on_front
 from segsweep.preflight import check_configs, check_devices, fitted_values
 from segsweep.priors import require_published
 from segsweep.progress import ProgressObserver
@@ -45,6 +46,8 @@ from segtrack.recorder import SweepRecorder
 from trainables.description import DataDescription
 
 __all__ = ["SweepResult", "resume", "start"]
+
+PARETO_FRONT = "segsweep.pareto_front"  # MLflow tag of a trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +193,7 @@ def check(sweep: Sweep, folder: RunFolder, console: Console) -> Checked:
             cure="Put the data back, or start a new sweep: scores on different data do not compare.",
         )
     check_images(roles)
-    try_own_metrics(sweep.own_metrics, config.mode, roles.roles["val"].truth, sweep.source)
+    try_own_metrics(sweep.own_metrics, dict(config.objectives), roles.roles["val"].truth, sweep.source)
     data = roles.describe(folder.data)
     check_configs(sweep.space, data)
     local = other_sweeps(sweep, folder)
@@ -227,6 +230,10 @@ def run_tags(sweep: Sweep, checked: Checked) -> dict[str, str]:
         "segsweep.seed": str(sweep.config.search.seed),
         "segsweep.fingerprint": checked.origin.fingerprint,
     }
+    if len(sweep.config.objectives) > 1:
+        tags["segsweep.objectives"] = ", ".join(f"{name} {mode}" for name, mode in sweep.config.objectives)
+    if sweep.config.constraints:
+        tags["segsweep.constraints"] = ", ".join(sweep.config.constraints)
     return tags | {f"segsweep.fingerprint.{name}": role.fingerprint for name, role in checked.roles.roles.items()}
 
 
@@ -236,7 +243,7 @@ def keeper_of(sweep: Sweep, folder: RunFolder, study: Study | None = None) -> Ch
     return CheckpointKeeper(
         folder,
         sweep.config.storage.keep_checkpoints,
-        lambda: rank(trial_records(opened), sweep.config.mode),
+        lambda: front_first(trial_records(opened), sweep.config.objectives),
         store_of(sweep.config, folder.read_origin()),
     )
 
@@ -265,7 +272,8 @@ def run_trials(
     deadline_unix_s = None if config.budget.hours is None else time.time() + 3600 * config.budget.hours
     local = keep_copies(folder, checked.local)
     context = trial_context(sweep, checked.data, resources, deadline_unix_s, local)
-    with ProgressObserver(console, config.metric, config.mode, config.budget.trials, before) as progress:
+    further = config.objectives[1:]
+    with ProgressObserver(console, config.metric, config.mode, config.budget.trials, before, further) as progress:
         observers: tuple[SweepObserver, ...] = (tracking, keeper, progress)
         for attempt in range(config.max_failures + 1):
             searcher = searcher_of(sweep, folder, study, observers, resources, deadline_unix_s)
@@ -305,6 +313,8 @@ def searcher_of(
         seed=config.search.seed,
         wishes=Wishes(folder.wishes),
         devices=resources.gpu or resources.cpu,
+        further=config.objectives[1:],
+        limits=config.limits,
     )
 
 
@@ -339,6 +349,10 @@ def end_run(tracking: TrackingObserver, sweep: Sweep, records: tuple[TrialRecord
     best = rank(records, sweep.config.mode)[:1]
     summary = {f"best_{sweep.config.metric}": record.best_score for record in best}
     summary["trials"] = float(len(records))
+    if len(sweep.config.objectives) > 1:
+        on_front = numbers_on_front(records, sweep.config.objectives)
+        tags = {record.number: str(record.number in on_front).lower() for record in records if record.ended}
+        tracking.write(lambda: tracking.recorder.tag_trials(PARETO_FRONT, tags), "who is on the Pareto front")
     status: Literal["KILLED", "FINISHED"] = "KILLED" if end == "interrupted" else "FINISHED"
     tracking.write(
         lambda: tracking.recorder.end_sweep(status, summary, [RunFolder(sweep.path).sweep_file]),

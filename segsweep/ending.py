@@ -102,7 +102,7 @@ def over(sweep: Sweep, study: Study) -> Spent | None:
         return Spent("finished", f"all {len(records)} trials have ended")
     if sweep.config.search.sampler.grid is not None and not Proposals(study, sweep.space, grid=True).left:
         return Spent("finished", f"all {len(records)} combinations of the grid have been tried")
-    return Standing(sweep.config.mode, 1.0, records).spent(budget)
+    return Standing(sweep.config.mode, 1.0, records, sweep.config.objectives[1:]).spent(budget)
 
 
 def record_end(study: Study, spent: Spent) -> None:

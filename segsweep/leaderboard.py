@@ -1,4 +1,5 @@
-"""The ranking of a sweep's trials, each by its best epoch, and the table that shows it.
+"""The ranking of a sweep's trials, each by its best epoch, and the table that shows it; `front_table` has the one of
+several objectives.
 
 Read from the study, which is the truth; MLflow shows the same. Imports rich.
 """
@@ -20,8 +21,9 @@ SHOWN_KNOBS = ("model", "backbone", "optimizer", "lr")
 
 
 def rank(records: Iterable[TrialRecord], mode: Mode) -> list[TrialRecord]:
-    """Returns the trials that have a score, best first; of equal ones the earlier trial first."""
-    scored = [record for record in records if record.best_epoch is not None]
+    """Returns the trials that have a score and break no limit, best first; of equal ones the earlier trial first."""
+    kept = (record for record in records if record.outcome != "over-limit" and not record.broken)
+    scored = [record for record in kept if record.best_epoch is not None]
     sign = -1.0 if mode == "max" else 1.0
     return sorted(scored, key=lambda record: (sign * record.best_score, record.number))
 

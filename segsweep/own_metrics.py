@@ -19,6 +19,7 @@ from segdata.predictions import PredictionSet
 from segdata.truth import truth_as_predictions
 from segscore.metrics import METRICS
 from segscore.own_metric import LabelMaps, OwnMetric, Task
+from trainables.limits import COSTS
 
 __all__ = ["is_function", "name_problem", "read_own_metrics", "try_own_metrics", "with_own_metrics"]
 
@@ -29,6 +30,7 @@ TRIED_IMAGES = 16
 # Names that a result has already: ours, those of rows of `best --json`, Tune's.
 RESULTS = ("epoch", "lr", "train_loss", "trials")
 ROWS = ("rank", "trial", "planned_epochs", "outcome", "origin", "parameters", "directory", "initial_weights")
+ROWS_MORE = ("objectives", "on_front")
 TUNES = ("config", "date", "done", "experiment_tag", "hostname", "node_ip", "pid", "training_iteration", "trial_id")
 TUNES_MORE = ("timestamp", "hist_stats", "should_checkpoint", "checkpoint_dir_name")
 TUNES_ENDS = ("_since_restore", "_total")
@@ -43,7 +45,7 @@ def name_problem(name: str) -> str | None:
     """Returns what speaks against a function's name as that of a metric, with the cure; None = nothing."""
     if not name.isidentifier():
         return f"expected FILE.py:FUNCTION, but got {name!r} as the function. Write metric: my_metric.py:score"
-    taken = name in (*METRICS, *RESULTS, *ROWS, *TUNES, *TUNES_MORE) or name.endswith(TUNES_ENDS)
+    taken = name in (*METRICS, *COSTS, *RESULTS, *ROWS, *ROWS_MORE, *TUNES, *TUNES_MORE) or name.endswith(TUNES_ENDS)
     if taken or name.startswith(("time_", "_")):
         return f"expected a name that results do not have yet, but got {name}. Call the function otherwise"
     return None
@@ -96,12 +98,12 @@ def read_own_metrics(
         raise SweepFileError(str(error)) from error
 
 
-def try_own_metrics(metrics: Sequence[OwnMetric], mode: Mode, truth: Truth, source: Path | None) -> None:
+def try_own_metrics(metrics: Sequence[OwnMetric], modes: Mapping[str, Mode], truth: Truth, source: Path | None) -> None:
     """Scores the truth against itself, and against no finds at all, on a few images.
 
     Args:
         metrics: What to try.
-        mode: Their direction.
+        modes: Name -> direction.
         truth: The labels of val.
         source: The sweep file, for messages.
 
@@ -110,7 +112,7 @@ def try_own_metrics(metrics: Sequence[OwnMetric], mode: Mode, truth: Truth, sour
             on a few), or they are worse than none.
     """
     for metric in metrics:
-        try_metric(metric, mode, truth, f"{source or 'sweep'}: metric")
+        try_metric(metric, modes[metric.name], truth, f"{source or 'sweep'}: metric")
 
 
 def try_metric(metric: OwnMetric, mode: Mode, truth: Truth, where: str) -> None:

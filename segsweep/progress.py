@@ -16,7 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from segsweep.leaderboard import describe_sample, rank
-from segsweep.search.study import Mode, TrialRecord
+from segsweep.objectives import Mode, Objective
+from segsweep.pareto import numbers_on_front, shown
+from segsweep.search.study import TrialRecord
 
 __all__ = ["ProgressObserver"]
 
@@ -30,13 +32,22 @@ class ProgressObserver:
         mode: Its direction.
         budget: How many trials the sweep will have.
         before: The trials of earlier launches.
+        further: Objectives beside the score.
     """
 
     def __init__(
-        self, console: Console, metric: str, mode: Mode, budget: int, before: Sequence[TrialRecord] = ()
+        self,
+        console: Console,
+        metric: str,
+        mode: Mode,
+        budget: int,
+        before: Sequence[TrialRecord] = (),
+        further: Sequence[Objective] = (),
     ) -> None:
         self.console, self.metric, self.mode, self.budget = console, metric, mode, budget
+        self.objectives = (Objective(metric, mode), *further)
         earlier = [record for record in before if record.ended]
+        self.known = {record.number: record for record in earlier}
         self.ended = len(earlier)
         self.outcomes = Counter(record.outcome for record in earlier)
         self.best = next(iter(rank(earlier, mode)), None)
@@ -70,9 +81,10 @@ class ProgressObserver:
     def trial_ended(self, record: TrialRecord) -> None:
         """See `SweepObserver`."""
         self.running.pop(record.number, None)
+        self.known[record.number] = record
         self.ended += 1
         self.outcomes[record.outcome] += 1
-        if record.best_epoch is not None and (self.best is None or self.beats(record, self.best)):
+        if rank([record], self.mode) and (self.best is None or self.beats(record, self.best)):
             self.best = record
         self.console.print(self.line_of(record), highlight=False, soft_wrap=True, markup=False)
 
@@ -84,8 +96,12 @@ class ProgressObserver:
     def line_of(self, record: TrialRecord) -> str:
         """Returns the line that stays when a trial has ended."""
         score = "no score" if record.best_epoch is None else f"{self.metric} {record.best_score:.4f}"
+        values = record.values
+        score += "".join(
+            f", {one.name} {shown(one.name, values[one.name])}" for one in self.objectives[1:] if one.name in values
+        )
         at = "" if record.best_epoch is None else f" at epoch {record.best_epoch}/{record.planned_epochs}"
-        reason = f" ({record.reason})" if record.outcome in ("crashed", "failed") else ""
+        reason = f" ({record.reason})" if record.outcome in ("crashed", "failed", "over-limit") else ""
         width = len(str(self.budget))
         head = f"[{self.ended:{width}d}/{self.budget}] trial {record.number:04d} {record.outcome:9s}"
         return f"{head} {score}{at}  {describe_sample(record.sample)}{reason}"
@@ -107,5 +123,7 @@ class ProgressObserver:
         counts = ", ".join(f"{count} {name}" for name, count in sorted(self.outcomes.items()))
         ended = f"{self.ended}/{self.budget} trials ended{': ' + counts if counts else ''}"
         best = f"; best {self.best.best_score:.4f} (trial {self.best.number:04d})" if self.best else ""
+        if len(self.objectives) > 1 and self.best:
+            best += f"; {len(numbers_on_front(self.known.values(), self.objectives))} on the Pareto front"
         loading = "" if self.reported else "; training processes are loading, 10 to 60 s"
         return f"{ended}{best}{loading}; {minutes}:{seconds:02d}"

@@ -140,7 +140,9 @@ class RunFolder:
             return read_study(self.journal)
         config = self.config()
         mend_journal(self.journal)
-        return open_study(self.journal, config.mode, config.search.sampler, config.search.seed)
+        further, limits = config.objectives[1:], config.limits
+        search = config.search
+        return open_study(self.journal, config.mode, search.sampler, search.seed, further=further, limits=limits)
 
     def _refuse_lost_journal(self) -> None:
         """Raises InputError where a new study would be begun over trials of an old one."""

@@ -13,8 +13,10 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from segscore.metrics import METRICS
 from segsweep.config_section import Number, Section, Whole
+from segsweep.objectives import Mode, Objective, first_of_list
 from segsweep.own_metrics import is_function, name_problem, with_own_metrics
 from segsweep.search_config import BudgetConfig, SearchConfig
+from trainables.limits import Limit
 
 __all__ = [
     "DataConfig",
@@ -194,7 +196,10 @@ class SweepConfig(Section):
     data: DataConfig
     metric: str = ""
     own_metrics: dict[str, str] = Field(default_factory=dict)  # function -> FILE.py, which `metric` names together
-    mode: Literal["max", "min"] = "max"
+    mode: Mode = "max"
+    further_metrics: tuple[str, ...] = ()  # which a sweep file lists after the first in `metric`
+    further_modes: tuple[Mode, ...] = ()  # and in `mode`
+    constraints: tuple[str, ...] = ()
     search: SearchConfig = SearchConfig()
     budget: BudgetConfig
     resources: ResourcesConfig = ResourcesConfig()
@@ -224,17 +229,22 @@ class SweepConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _metric_of_function(cls, values: object) -> object:
-        return with_own_metrics(values) if isinstance(values, dict) else values
-
-    @model_validator(mode="before")
-    @classmethod
     def _space_of_function(cls, values: object) -> object:
         if isinstance(values, dict) and isinstance(values.get("space"), str):
             return {name: value for name, value in values.items() if name != "space"} | {
                 "space_function": values["space"]
             }
         return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _objectives_of_list(cls, values: object) -> object:
+        return first_of_list(values) if isinstance(values, dict) else values
+
+    @model_validator(mode="before")  # pydantic runs the last of these first
+    @classmethod
+    def _metric_of_function(cls, values: object) -> object:
+        return with_own_metrics(values) if isinstance(values, dict) else values
 
     @field_validator("name", "project")
     @classmethod
@@ -249,9 +259,7 @@ class SweepConfig(Section):
     @classmethod
     def _one_metric(cls, value: object) -> object:
         if isinstance(value, list | tuple):
-            raise ValueError(
-                f"expected one metric, but got {value}; several objectives are not in this version. Name one"
-            )
+            raise ValueError(f"expected the name of a metric or a list of names, but got {value}. Name one")
         if is_function(value):
             raise ValueError(
                 name_problem(str(value).rpartition(":")[2]) or f"expected FILE.py:FUNCTION, but got {value!r}"
@@ -266,6 +274,22 @@ class SweepConfig(Section):
             raise ValueError(problem)
         return value
 
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _mode_of_each(cls, value: object) -> object:
+        if isinstance(value, list | tuple):
+            raise ValueError(
+                f"expected max or min, or one of them for each metric, but got {list(value)}. Write as many as metrics"
+            )
+        return value
+
+    @field_validator("constraints")
+    @classmethod
+    def _limits(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            Limit.parse(text)
+        return value
+
     @field_validator("custom_imports")
     @classmethod
     def _module_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -273,6 +297,26 @@ class SweepConfig(Section):
             if not _MODULE.fullmatch(name):
                 raise ValueError(f"expected a module's name such as my_modules, but got {name!r}. Write it without .py")
         return value
+
+    @model_validator(mode="after")
+    def _a_mode_each(self) -> Self:
+        if len(self.further_modes) != len(self.further_metrics):
+            raise ValueError(
+                f"expected as many further_modes as further_metrics, but got {len(self.further_modes)} and "
+                f"{len(self.further_metrics)}. Write both as lists: metric and mode"
+            )
+        return self
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What is searched for, the score that ranks trials first."""
+        others = zip(self.further_metrics, self.further_modes, strict=True)
+        return (Objective(self.metric, self.mode), *(Objective(name, mode) for name, mode in others))
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """What each trial has to keep."""
+        return tuple(Limit.parse(text) for text in self.constraints)
 
     def metrics(self) -> tuple[str, ...]:
         """Returns the metrics that the task can be scored by."""

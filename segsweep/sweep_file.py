@@ -22,6 +22,7 @@ from search_spaces.yaml_source import read_yaml
 from segdata.dataset_folder import open_dataset_folder
 from segdata.errors import DatasetError, SweepFileError
 from segscore.own_metric import OwnMetric
+from segsweep.objective_checks import check_objectives
 from segsweep.own_metrics import read_own_metrics
 from segsweep.sweep_config import ENSEMBLE_METHODS, DataConfig, PresetConfig, RoleConfig, SweepConfig
 from segtrack import resolve_uri
@@ -241,6 +242,7 @@ def _whole(config: SweepConfig, own: Sections) -> SweepConfig:
 
 
 def _check_task(config: SweepConfig, locate: Locate) -> None:
+    check_objectives(config, locate)
     if config.metric not in (*config.metrics(), *config.own_metrics):
         problem = f"expected a metric of the task {config.task}, but got {config.metric!r}"
         raise SweepFileError.of(problem, where=locate(("metric",)), cure=nearest_name(config.metric, config.metrics()))

@@ -15,6 +15,7 @@ STATUS: dict[str, RunStatus] = {
     "running": "RUNNING",
     "completed": "FINISHED",
     "stopped": "FINISHED",
+    "over-limit": "FINISHED",
     "crashed": "FAILED",
     "failed": "FAILED",
 }

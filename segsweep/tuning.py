@@ -24,6 +24,7 @@ from segsweep.search.searcher import StudySearcher
 from segsweep.search.study import TrialRecord
 from segsweep.sweep_file import Sweep
 from trainables.description import DataDescription
+from trainables.limits import COSTS
 from trainables.ray_trainable import TrialContext, train_trial
 
 __all__ = ["fit", "scheduler_of", "trial_context"]
@@ -68,7 +69,8 @@ class BudgetStopper(Stopper):
 def scheduler_of(sweep: Sweep, before: tuple[TrialRecord, ...]) -> TrialScheduler:
     """Returns the scheduler with the rungs that earlier launches filled."""
     config = sweep.config
-    scheduler = build_scheduler(config.search.scheduler, config.metric, config.mode, longest_plan(sweep.space))
+    plan = longest_plan(sweep.space)
+    scheduler = build_scheduler(config.search.scheduler, config.metric, config.mode, plan, config.limits)
     for record in before:
         expect(scheduler, record, f"study-{record.number}")
     return scheduler
@@ -103,6 +105,8 @@ def trial_context(
         stall_s=60 * config.stall_minutes,
         store=store_of(config, RunFolder(sweep.path).read_origin()),
         own_metrics=sweep.own_metrics,
+        costs=tuple(sorted({*config.further_metrics, *(limit.name for limit in config.limits)} & set(COSTS))),
+        limits=config.limits,
     )
 
 

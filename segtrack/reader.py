@@ -79,9 +79,9 @@ def search(client: MlflowClient, experiment: str, query: str) -> list[Run]:
 
 
 def trial_of(client: MlflowClient, run: Run, metric: str, mode: str) -> RecordedTrial | None:
-    """Returns a trial with its best score; None if it has none."""
+    """Returns a trial with its best score; None if it has none, or was over a limit."""
     name = entry_name(metric)
-    if name not in run.data.metrics:
+    if name not in run.data.metrics or run.data.tags.get("segsweep.outcome") == "over-limit":
         return None
     scores = [entry.value for entry in client.get_metric_history(run.info.run_id, name)]
     return RecordedTrial(

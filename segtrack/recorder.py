@@ -146,6 +146,16 @@ class SweepRecorder:
         self.client.set_terminated(run, status)
 
     @loses_tracking
+    def tag_trials(self, name: str, values: Mapping[int, str]) -> None:
+        """Sets a tag of trials' runs, number -> value; a run that has it is left alone."""
+        assert self.parent  # asking for it finds the runs
+        for number, value in values.items():
+            run = self._runs.get(number)
+            if run is not None and run.data.tags.get(name) != value:
+                self.client.set_tag(run.info.run_id, name, value)
+                run.data.tags[name] = value
+
+    @loses_tracking
     def end_sweep(self, status: RunStatus, summary: Mapping[str, float], artifacts: Sequence[Path] = ()) -> None:
         """Writes the sweep's summary on its own run and ends it; a resumed sweep opens it again."""
         self.client.log_batch(self.parent, metrics=as_metrics(summary, 0))

@@ -21,6 +21,7 @@ from trainables.crew import Crew, start_crew
 from trainables.description import DataDescription
 from trainables.fork_server import Ended, start_server
 from trainables.kernel_kills import kernel_kills
+from trainables.limits import Limit, broken_at_once
 from trainables.requests import TrialRequest
 from trainables.trial_files import EpochScores, Outcome, TrialFiles
 
@@ -54,6 +55,8 @@ class TrialContext:
     stall_s: float = 1800.0  # without a batch; then the training process counts as stuck
     store: CheckpointStore | None = None  # where checkpoints are copied to
     own_metrics: Sequence[OwnMetric] = ()  # the user's, recorded beside the stock ones
+    costs: Sequence[str] = ()  # that an objective or a limit names
+    limits: Sequence[Limit] = ()
     kept_states: int = 0  # epochs whose state stays, for a scheduler that lets trials go on from others
 
 
@@ -110,6 +113,9 @@ def run_to_outcome(
     """Runs training processes, one after the other, until one ends for good."""
     try:
         files.reserve_outcome()
+        for row in files.read_history():  # its driver may have died before it heard
+            if (over := over_limit(context, row.scores, f"at epoch {row.epoch}")) is not None:
+                return over
         kills = 0
         while True:
             outcome = run_once(config, context, files, deadline_s)
@@ -167,6 +173,7 @@ def requests_of(
         processes=context.processes,
         rendezvous=rendezvous,
         own_metrics=context.own_metrics,
+        costs=context.costs,
     )
     return [replace(first, rank=rank) for rank in range(context.processes)]
 
@@ -204,11 +211,27 @@ def follow(crew: Crew, files: TrialFiles, context: TrialContext, deadline_s: flo
             return Outcome("completed" if message.kind == "done" else message.kind, message.reason)
         if message is not None:
             values = dict(message[1])
+            if message[0] == "built":
+                if (over := over_limit(context, values, "before the training")) is not None:
+                    return over
+                continue
             if context.store is not None:
                 context.store.push(files, values["epoch"])
-            report(files, EpochScores(values.pop("epoch"), values), context)
+            row = EpochScores(values.pop("epoch"), values)
+            report(files, row, context)
+            if (over := over_limit(context, values, f"at epoch {row.epoch}")) is not None:
+                return over
             crew.answer("go on")
             crew.heard()  # Tune may have thought about it for long
+
+
+def over_limit(context: TrialContext, values: Mapping[str, float], when: str) -> Outcome | None:
+    """Returns the end of a trial that broke a limit for good; None if it goes on."""
+    limit = broken_at_once(context.limits, values)
+    if limit is None:
+        return None
+    limited = {known.name: values[known.name] for known in context.limits if known.name in values}
+    return Outcome("over-limit", limit.reason(values, when), limited)
 
 
 def report(files: TrialFiles, row: EpochScores, context: TrialContext) -> None:

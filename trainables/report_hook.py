@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from mmengine.hooks import EMAHook, Hook
-from mmengine.model import is_model_wrapper
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from segdata.errors import TrialError
+from trainables.costs import CostHook, validated_model
 from trainables.data_parallel import mean_of_all
 from trainables.trial_files import EpochScores, TrialFiles
 
@@ -54,6 +54,7 @@ class ReportHook(Hook):
         metric: Name of the score that decides which epoch is best.
         mode: Direction of `metric`.
         losses: Knows the training loss.
+        costs: Knows what the network costs.
         report: Called with the epoch's scores once they are on disk; returns when training may go on.
         by_loss: Whether the epoch of the lowest training loss is best, of those that have a score.
     """
@@ -66,22 +67,23 @@ class ReportHook(Hook):
         metric: str,
         mode: Mode,
         losses: MeanLossHook,
+        costs: CostHook,
         report: Callable[[EpochScores], None],
         *,
         by_loss: bool = False,
     ) -> None:
         self.files, self.metric, self.mode, self.report = files, metric, mode, report
-        self.losses, self.by_loss = losses, by_loss
+        self.losses, self.costs, self.by_loss = losses, costs, by_loss
 
     def after_val_epoch(self, runner: Runner, metrics: Mapping[str, float] | None = None) -> None:
         """Called when all scores of an epoch are known."""
         scores = {name: float(value) for name, value in (metrics or {}).items()}
         if self.metric not in scores:
             raise TrialError(f"expected the score {self.metric!r}, but validation gave {', '.join(sorted(scores))}")
-        scores |= self.training_scores(runner)
+        past = [row for row in self.files.read_history() if row.epoch < runner.epoch]
+        scores |= self.training_scores(runner) | self.costs.measure(runner, past)
         row = EpochScores(runner.epoch, scores)
-        earlier = [past.scores for past in self.files.read_history() if past.epoch < row.epoch]
-        if self.is_best(scores, earlier):
+        if self.is_best(scores, [earlier.scores for earlier in past]):
             save_weights(runner, self.files.best, row)
         self.files.append_history(row)
         save_state(runner, self.files.last)
@@ -128,16 +130,6 @@ def save_weights(runner: Runner, path: Path, row: EpochScores) -> None:
     partial = path.with_suffix(".tmp")
     torch.save({"meta": meta, "state_dict": state}, partial)
     partial.replace(path)
-
-
-def validated_model(runner: Runner) -> torch.nn.Module:
-    """Returns the network that the last validation scored: the averaged one, where weights are averaged."""
-    for hook in runner.hooks:
-        if isinstance(hook, EMAHook):
-            averaged: torch.nn.Module = hook.ema_model.module
-            return averaged
-    model: torch.nn.Module = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return model
 
 
 def save_state(runner: Runner, path: Path) -> None:

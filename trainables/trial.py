@@ -1,8 +1,8 @@
 """One trial: config, training, validation and checkpoints, inside a child of the fork server.
 
 The child sends ("epoch", {...}) after each validation and waits for an answer, so that a stop decided on those scores
-costs no further epoch; between them it sends ("alive", {...}), which wants none. `train` is the child's job; nothing
-here runs in the driver.
+costs no further epoch; between them it sends ("alive", {...}), and perhaps once ("built", {...}), which want none.
+`train` is the child's job; nothing here runs in the driver.
 """
 
 import importlib
@@ -22,6 +22,7 @@ from mmseg.utils import register_all_modules as register_mmseg
 from segdata.errors import TrialError
 from trainables.augmentation.register import register_augmentation
 from trainables.config import build_config, exported_config
+from trainables.costs import CostHook, parameters_millions
 from trainables.data_parallel import WaitHook, join_processes, put_data_parallel, wait_for_all
 from trainables.devices import refuse_on_cpu, trains_on_gpu_only
 from trainables.evaluators import evaluator_config, register_evaluators
@@ -71,6 +72,8 @@ def train(request: TrialRequest, connection: Connection) -> None:
         runner = build_runner(config, request, files)
         add_hooks(runner, request, files, connection, placed)
         split_batches(runner.model, request.parts)
+        if request.rank == 0 and "parameters_M" in request.costs:
+            connection.send(("built", {"parameters_M": parameters_millions(runner.model)}))
         runner.train()
 
 
@@ -88,8 +91,10 @@ def add_hooks(
     runner.register_hook(GradientsHook(request.trial.schedule.max_iters))
     best_by = request.trial.schedule.best_by or "score"
     losses = MeanLossHook()
-    leading = ReportHook(files, request.metric, request.mode, losses, report, by_loss=best_by == "loss")
+    costs = CostHook(latency="latency_ms" in request.costs)
+    leading = ReportHook(files, request.metric, request.mode, losses, costs, report, by_loss=best_by == "loss")
     runner.register_hook(losses)
+    runner.register_hook(costs)
     runner.register_hook(leading if request.rank == 0 else WaitHook())
     runner.register_hook(LossWatchHook(request.trial.optimization.precision))
     runner.register_hook(HeartbeatHook(connection))

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -39,11 +39,12 @@ class EpochScores:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a trial ended: all planned epochs, a deadline, a crash that would come again, killed from outside, for want
-    of memory, or failed by the fault of the machine.
+    of memory, failed by the fault of the machine, or over a limit by its `values`.
     """
 
-    kind: Literal["completed", "out-of-time", "crashed", "killed", "out-of-memory", "failed"]
+    kind: Literal["completed", "out-of-time", "crashed", "killed", "out-of-memory", "failed", "over-limit"]
     reason: str = ""
+    values: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,8 @@ class TrialFiles:
         partial = self.outcome.with_suffix(".tmp")
         if not partial.is_file():
             self.reserve_outcome()
-        text = json.dumps({"kind": outcome.kind, "reason": outcome.reason[:MOST_REASON]}).encode()
+        values = {"values": dict(outcome.values)} if outcome.values else {}
+        text = json.dumps({"kind": outcome.kind, "reason": outcome.reason[:MOST_REASON], **values}).encode()
         with partial.open("r+b") as stream:
             stream.write(text.ljust(RESERVED_BYTES))
         partial.replace(self.outcome)

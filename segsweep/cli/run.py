@@ -53,7 +53,7 @@ def check(sweep: Annotated[Path, typer.Argument(help="The sweep file.")]) -> Non
     check_devices(loaded.space, loaded.config.task, gpus_in_reach(loaded.config.resources))
     roles = read_roles(loaded)
     check_images(roles)
-    try_own_metrics(loaded.own_metrics, loaded.config.mode, roles.roles["val"].truth, loaded.source)
+    try_own_metrics(loaded.own_metrics, dict(loaded.config.objectives), roles.roles["val"].truth, loaded.source)
     folder = RunFolder(loaded.path)
     data, local = roles.describe(folder.data), other_sweeps(loaded, folder)
     check_configs(loaded.space, data)
@@ -147,13 +147,13 @@ def say_interrupted(folder: Path | None) -> None:
 
 def show_result(loaded: "Sweep", result: "SweepResult", as_json: bool) -> None:
     """Prints the leaderboard and the next command; exit code 1 if nothing has a score, 130 if interrupted."""
-    from segsweep.cli.best import print_ranking
+    from segsweep.cli.best import print_best
     from segsweep.leaderboard import rank
     from segsweep.run_folder import RunFolder
 
     config, folder = loaded.config, RunFolder(loaded.path)
     ranked = rank(result.records, config.mode)
-    print_ranking(ranked[:10], config.metric, folder, as_json)
+    print_best(result.records, config, folder, 10, as_json)
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     if result.end == "interrupted":
         say_interrupted(folder.path)

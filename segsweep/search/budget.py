@@ -3,13 +3,14 @@
 Both are counted over all launches, from what the study says of the trials that have ended.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from segsweep.search.study import Mode, TrialRecord
+from segsweep.objectives import Mode, Objective, matches_or_beats
+from segsweep.search.study import TrialRecord
 
-__all__ = ["Budget", "End", "Spent", "Standing"]
+__all__ = ["Budget", "End", "Spent", "Standing", "point_of"]
 
 End = Literal["finished", "out-of-time", "out-of-patience", "out-of-device-hours", "interrupted"]
 
@@ -20,7 +21,8 @@ class Budget:
 
     Attributes:
         trials: How many trials.
-        patience: How many trials may end one after the other without a better best score.
+        patience: How many trials may end one after the other without a better best score; with several objectives,
+            without one that no earlier trial matches or beats.
         device_hours: Running time of all trials times the GPUs of each, or the CPUs of trials without one.
     """
 
@@ -37,6 +39,17 @@ class Spent:
     reason: str
 
 
+def point_of(record: TrialRecord, objectives: Sequence[Objective]) -> tuple[float, ...] | None:
+    """Returns a trial's objectives, signed so that more is better; None if one is missing or a limit is broken."""
+    if record.best_epoch is None or record.broken or record.outcome == "over-limit":
+        return None
+    values = record.values
+    if not all(objective.name in values for objective in objectives[1:]):
+        return None
+    found = (record.best_score, *(values[objective.name] for objective in objectives[1:]))
+    return tuple(objective.signed(value) for objective, value in zip(objectives, found, strict=True))
+
+
 class Standing:
     """Where a sweep stands: its best score, how long ago that was, and what its ended trials took.
 
@@ -44,12 +57,15 @@ class Standing:
         mode: Direction of the score.
         devices: Of a trial whose own account is missing.
         records: Trials; those that have not ended are left out.
+        further: Objectives beside the score.
     """
 
-    def __init__(self, mode: Mode, devices: float, records: Iterable[TrialRecord] = ()) -> None:
-        self.sign = 1.0 if mode == "max" else -1.0
+    def __init__(
+        self, mode: Mode, devices: float, records: Iterable[TrialRecord] = (), further: Sequence[Objective] = ()
+    ) -> None:
+        self.objectives = (Objective("", mode), *further)
         self.devices = devices
-        self.best: float | None = None
+        self.best: list[tuple[float, ...]] = []  # points that none before them matched or beat; more is better
         self.since_better = 0
         self.device_s = 0.0
         for record in sorted(records, key=lambda record: (record.ended_unix_s or 0.0, record.number)):
@@ -59,9 +75,10 @@ class Standing:
     def add(self, record: TrialRecord) -> None:
         """Counts a trial that has just ended; one that the machines failed says nothing about the search."""
         self.device_s += (record.duration_s or 0.0) * self.devices if record.device_s is None else record.device_s
-        score = None if record.best_epoch is None else self.sign * record.best_score
-        if score is not None and (self.best is None or score > self.best):
-            self.best, self.since_better = score, 0
+        point = point_of(record, self.objectives)
+        if point is not None and not any(matches_or_beats(past, point) for past in self.best):
+            self.best = [past for past in self.best if not matches_or_beats(point, past)] + [point]
+            self.since_better = 0
         elif record.outcome != "failed":
             self.since_better += 1
 
@@ -73,7 +90,8 @@ class Standing:
             running_device_s: What the trials that have not ended took so far.
         """
         if budget.patience is not None and self.since_better >= budget.patience:
-            return Spent("out-of-patience", f"{self.since_better} trials ended without a better score (patience)")
+            better = "a better score" if len(self.objectives) == 1 else "one that no earlier trial matches or beats"
+            return Spent("out-of-patience", f"{self.since_better} trials ended without {better} (patience)")
         hours = (self.device_s + running_device_s) / 3600
         if budget.device_hours is not None and hours >= budget.device_hours:
             return Spent("out-of-device-hours", f"the trials took {hours:.3g} of {budget.device_hours:g} device hours")

@@ -7,7 +7,7 @@ piece; a kill leaves none of them or, as a system may write half a piece, the fi
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,13 @@ CURE = "Put the file back from a copy, or start a new sweep."
 SHOWN = 40  # characters of a damaged line
 
 
-def load_journal(path: Path, name: str, direction: StudyDirection | None = None) -> Study | None:
+def load_journal(path: Path, name: str, directions: Sequence[StudyDirection] | None = None) -> Study | None:
     """Opens the study of that name in a journal.
 
     Args:
         path: The file.
         name: Of the study.
-        direction: To create the study, and the file, where there is none; None = only look.
+        directions: To create the study, and the file, where there is none; None = only look.
 
     Raises:
         InputError: A line of the file is no entry, or it belongs to something else than a sweep.
@@ -47,10 +47,10 @@ def load_journal(path: Path, name: str, direction: StudyDirection | None = None)
         )
     if name in names:
         study = optuna.load_study(study_name=name, storage=storage)
-    elif direction is None:
+    elif directions is None:
         return None
     else:
-        study = optuna.create_study(study_name=name, storage=storage, direction=direction)
+        study = optuna.create_study(study_name=name, storage=storage, directions=directions)
     JOURNALS[study] = journal
     return study
 

@@ -22,7 +22,7 @@ __all__ = ["SeededSampler", "build_sampler"]
 
 # Knobs that a sampler does not model itself are drawn at random (docs/search.md), which needs no warning each time.
 SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
-    "tpe": TPESampler,
+    "tpe": lambda **options: TPESampler(**options | ({"multivariate": True} if options["group"] else {})),
     "random": RandomSampler,
     "grid": RandomSampler,  # for what `proposals` leaves to it: nothing but knobs of half-enqueued points
     "cmaes": lambda **options: CmaEsSampler(warn_independent_sampling=False, **options),

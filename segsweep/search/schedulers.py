@@ -13,15 +13,19 @@ from typing import Any, Protocol
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-from segsweep.search.study import Mode, TrialRecord
+from segsweep.objectives import Mode
+from segsweep.search.study import TrialRecord
 from segsweep.search_config import AshaConfig, HyperbandConfig, MedianConfig, SchedulerConfig
+from trainables.limits import Limit, broken_at_once
 
 __all__ = ["Halving", "Median", "SweepScheduler", "bracket_of", "bracket_sizes", "build_scheduler", "expect"]
 
 CONTROLLER: Any = SimpleNamespace(get_live_trials=lambda: [])  # the rules ask Tune's for no more
 
 
-def build_scheduler(config: SchedulerConfig, metric: str, mode: Mode, longest_epochs: int) -> TrialScheduler:
+def build_scheduler(
+    config: SchedulerConfig, metric: str, mode: Mode, longest_epochs: int, limits: Sequence[Limit] = ()
+) -> TrialScheduler:
     """Returns the scheduler that a sweep file names; without one nothing is stopped.
 
     Args:
@@ -29,14 +33,15 @@ def build_scheduler(config: SchedulerConfig, metric: str, mode: Mode, longest_ep
         metric: Name of the score.
         mode: Its direction.
         longest_epochs: The largest plan in the space; the last rung lies at or below it.
+        limits: What ends a trial anyway; a score over such a limit is compared with nothing.
     """
     if config.asha is not None:
-        return SweepScheduler(Halving(config.asha, 1, metric, mode, longest_epochs), metric)
+        return SweepScheduler(Halving(config.asha, 1, metric, mode, longest_epochs), metric, limits)
     if config.hyperband is not None:
         brackets = config.hyperband.brackets or len(bracket_sizes(config.hyperband, longest_epochs))
-        return SweepScheduler(Halving(config.hyperband, brackets, metric, mode, longest_epochs), metric)
+        return SweepScheduler(Halving(config.hyperband, brackets, metric, mode, longest_epochs), metric, limits)
     if config.median is not None:
-        return SweepScheduler(Median(config.median, metric, mode), metric)
+        return SweepScheduler(Median(config.median, metric, mode), metric, limits)
     return FIFOScheduler()  # type: ignore[no-untyped-call]
 
 
@@ -66,9 +71,9 @@ class StopRule(Protocol):
 class SweepScheduler(FIFOScheduler):
     """Stops what its rule stops, apart from the baseline; trials start in the order in which they are suggested."""
 
-    def __init__(self, rule: StopRule, score: str) -> None:
+    def __init__(self, rule: StopRule, score: str, limits: Sequence[Limit] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.rule, self.score = rule, score
+        self.rule, self.score, self.limits = rule, score, limits
         self.known_as: dict[str, str] = {}  # Tune's id of a trial -> the rule's, which outlives a launch
         self.last_epoch: dict[str, int] = {}
         self.exempt: set[str] = set()
@@ -81,7 +86,8 @@ class SweepScheduler(FIFOScheduler):
             self.rule.add(known, record.place)
         for epoch, score in sorted(record.scores.items()):
             if epoch > self.last_epoch[known]:
-                self.rule.learn(known, epoch, score)
+                if broken_at_once(self.limits, record.epochs.get(epoch, {})) is None:
+                    self.rule.learn(known, epoch, score)
                 self.last_epoch[known] = epoch
         if record.origin == "baseline":
             self.exempt.add(known)
@@ -89,6 +95,8 @@ class SweepScheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Decides about one report of a trial."""
         epoch, score, known = result.get("epoch"), result.get(self.score, math.nan), self.known_as[trial.trial_id]
+        if broken_at_once(self.limits, result) is not None:
+            return TrialScheduler.CONTINUE
         if epoch is None or math.isnan(score) or epoch <= self.last_epoch[known]:
             return TrialScheduler.CONTINUE
         self.last_epoch[known] = epoch

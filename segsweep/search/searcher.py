@@ -1,7 +1,8 @@
 """The Tune searcher over the study: it asks, reports and tells, and lets observers see what happens.
 
 A stopped trial is told PRUNED with all its intermediate scores, a completed one its best epoch's score; a crash that
-would come again is a violated constraint, which the sampler learns from; only infrastructure failures are FAIL.
+would come again and a broken limit are violated constraints, which the sampler learns from; only infrastructure
+failures are FAIL.
 The result that stops a trial reaches `on_trial_complete` alone, so it is reported there.
 """
 
@@ -12,17 +13,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import optuna
-from optuna.trial import Trial, TrialState
+from optuna.trial import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from search_spaces.space import Space
+from segsweep.objectives import Mode, Objective
 from segsweep.search.budget import Budget, Spent, Standing
+from segsweep.search.epochs import report_epoch, scores_of
 from segsweep.search.journal import at_once
 from segsweep.search.proposals import Proposals, discard_incomplete
 from segsweep.search.schedulers import expect
-from segsweep.search.study import Mode, Outcome, TrialRecord, frozen_trial, live_trial, trial_record, trial_records
+from segsweep.search.study import Outcome, TrialRecord, frozen_trial, live_trial, trial_record, trial_records
+from segsweep.search.verdict import judged, tell_end
 from segsweep.wishes import Wishes
+from trainables.limits import Limit
 from trainables.trial_files import TrialFiles
 
 __all__ = ["StudySearcher", "SweepObserver"]
@@ -34,6 +39,7 @@ ENDED_BY_ITSELF: dict[str, Outcome] = {
     "out-of-memory": "crashed",
     "killed": "failed",
     "failed": "failed",
+    "over-limit": "over-limit",
 }
 
 
@@ -68,6 +74,8 @@ class StudySearcher(Searcher):
         wishes: Points that the user adds while the sweep runs.
         devices: GPUs of a trial, or its CPUs if it has no GPU.
         clock: Seconds that never run backwards.
+        further: Objectives beside `metric`.
+        limits: What each trial has to keep.
     """
 
     def __init__(
@@ -87,11 +95,14 @@ class StudySearcher(Searcher):
         wishes: Wishes | None = None,
         devices: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
+        further: Sequence[Objective] = (),
+        limits: Sequence[Limit] = (),
     ) -> None:
         super().__init__(metric=metric, mode=mode)
         self.study, self.space, self.budget = study, space, budget
         self.files_of, self.scheduler, self.observers = files_of, scheduler, observers
         self.deadline_unix_s, self.devices, self.clock = deadline_unix_s, devices, clock
+        self.further, self.limits = further, limits
         self.numbers: dict[str, int] = {}
         self.live: dict[int, Trial] = {}
         self.started: dict[int, tuple[float, float]] = {}  # number -> when, device seconds of earlier launches
@@ -99,7 +110,7 @@ class StudySearcher(Searcher):
         records = trial_records(study)
         self.count = len(records)
         self.unfinished = deque(record for record in records if not record.ended)
-        self.standing = Standing(mode, devices, records)
+        self.standing = Standing(mode, devices, records, further)
         self.proposals = Proposals(study, space, grid=grid, seed=seed, wishes=wishes)
         self._finish_stopped()
 
@@ -200,7 +211,7 @@ class StudySearcher(Searcher):
     def _end(self, number: int, outcome: Outcome, reason: str) -> None:
         """Writes down how a trial ended, and lets the observers know."""
         with at_once(self.study):
-            self._tell(number, outcome, reason)
+            self._tell(number, *judged(outcome, reason, self._record(number), self.further, self.limits))
         self.started.pop(number, None)
         record = self._record(number)
         del self.live[number]
@@ -225,14 +236,16 @@ class StudySearcher(Searcher):
     def _report(self, number: int, result: Mapping[str, Any]) -> int:
         """Reports the epoch in `result`, if there is one and it is new; returns the last epoch."""
         trial = self._live(number)
-        known = frozen_trial(trial).intermediate_values
+        known = scores_of(frozen_trial(trial))
         epoch, score = result.get("epoch"), result.get(self.metric, math.nan)
         if epoch is None:
             return max(known, default=0)
         with at_once(self.study):
             self._report_loss(trial, epoch, result.get("train_loss", math.nan))
             if epoch not in known and not math.isnan(score):
-                trial.report(float(score), epoch)
+                names = {one.name for one in self.further} | {one.name for one in self.limits}
+                values = {name: result[name] for name in names if name in result}
+                report_epoch(trial, epoch, score, values, several=bool(self.further))
                 if self.budget.device_hours is not None and number in self.started:  # else its end is enough
                     trial.set_user_attr("device_s", self._device_s(number))
         scores = {name: value for name, value in result.items() if is_score(name, value)}
@@ -269,11 +282,17 @@ class StudySearcher(Searcher):
         trial.set_user_attr("reason", reason)
         if number in self.started:
             trial.set_user_attr("device_s", self._device_s(number))
-        trial.set_constraint("crash", 1.0 if outcome == "crashed" else 0.0)
-        if outcome == "completed":
-            self.study.tell(trial, record.best_score)
-        else:
-            self.study.tell(trial, state=TrialState.FAIL if outcome == "failed" else TrialState.PRUNED)
+        known = self.files_of(number).read_outcome() if outcome == "over-limit" else None
+        values = dict(known.values) if known is not None else {}
+        tell_end(
+            self.study,
+            trial,
+            record,
+            outcome,
+            further=self.further,
+            limits=self.limits,
+            values=values or record.values,
+        )
 
 
 def is_score(name: str, value: object) -> bool:

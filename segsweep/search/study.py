@@ -1,15 +1,15 @@
 """The study: one append-only journal beside the trials, which alone decides what a sweep has done (ADR 003).
 
 User attributes of a study trial: `sample` (knob -> scalar), `config` (TrialConfig as a dict), `origin`, `place`,
-`device_s`, `losses`, `stopping` (the result that it was stopped with), and once it has ended `outcome` and `reason`. Of
-the study itself: `budget`, how far it was extended beyond the sweep file, and `end`, why its last launch ended. Imports
-optuna; only this folder does.
+`device_s`, `losses`, `epoch:N` (what else the sweep weighs or limits, see `epochs`), `stopping` (the result that it was
+stopped with), and once it has ended `outcome` and `reason`. Of the study itself: `budget`, how far it was extended
+beyond the sweep file, `end`, why its last launch ended, and `limits`. Imports optuna; only this folder does.
 """
 
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,9 +18,13 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search_spaces.trial_config import ScheduleChoice
+from segdata.errors import InputError
+from segsweep.objectives import Mode, Objective
+from segsweep.search.epochs import scores_of, values_of
 from segsweep.search.journal import load_journal
 from segsweep.search.samplers import build_sampler
 from segsweep.search_config import SamplerConfig
+from trainables.limits import GROWING_COSTS, Limit
 
 __all__ = [
     "Mode",
@@ -37,10 +41,12 @@ __all__ = [
 ]
 
 Study = optuna.Study
-Mode = Literal["max", "min"]
-Outcome = Literal["running", "completed", "stopped", "crashed", "failed", "rejected"]
+Outcome = Literal["running", "completed", "stopped", "crashed", "failed", "over-limit", "rejected"]
 
 STUDY_NAME = "sweep"
+LIMITS = "limits"  # user attribute of the study
+CRASH = "crash"  # the constraint that a trial breaks by a crash
+DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,7 @@ class TrialRecord:
 
     `device_s` is the time it ran times the GPUs that it had, or the CPUs of a trial without one; None if not known.
     `place` is its number, the tries that a kill cut short left out.
+    `epochs` maps epoch -> what else the sweep weighs or limits, by name; `broken` are the limits that it breaks.
     """
 
     number: int
@@ -65,19 +72,55 @@ class TrialRecord:
     ended_unix_s: float | None = None
     device_s: float | None = None
     place: int = 0
+    epochs: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    broken: tuple[str, ...] = ()
 
     @property
     def ended(self) -> bool:
         return self.outcome != "running"
 
+    @property
+    def values(self) -> dict[str, float]:
+        """What the sweep weighs or limits beside the score: at the best epoch, what grows as of the last one."""
+        return values_at(self.epochs, self.best_epoch)
 
-def open_study(journal: Path, mode: Mode, sampler: SamplerConfig, seed: int) -> Study:
-    """Opens the sweep's study to write to it, or creates it with its folder; for the one process that has the lock."""
+
+def open_study(
+    journal: Path,
+    mode: Mode,
+    sampler: SamplerConfig,
+    seed: int,
+    *,
+    further: Sequence[Objective] = (),
+    limits: Sequence[Limit] = (),
+) -> Study:
+    """Opens the sweep's study to write to it, or creates it with its folder; for the one process that has the lock.
+
+    Args:
+        journal: Its file.
+        mode: Direction of the score.
+        sampler: Who chooses.
+        seed: The sampler's.
+        further: Objectives beside the score.
+        limits: What each trial has to keep.
+
+    Raises:
+        InputError: It was started for other directions.
+    """
+    wanted = [DIRECTIONS[mode], *(DIRECTIONS[objective.mode] for objective in further)]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal.parent.mkdir(parents=True, exist_ok=True)
-    direction = StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE
-    study = load_journal(journal, STUDY_NAME, direction)
+    study = load_journal(journal, STUDY_NAME, wanted)
     assert study is not None
+    if study.directions != wanted:
+        found, expected = (", ".join(one.name.lower() for one in each) for each in (study.directions, wanted))
+        raise InputError.of(
+            f"expected a study with the directions {expected}, but got {found}",
+            where=journal,
+            cure="Go on with the objectives that the sweep was started with, or start a new one.",
+        )
+    if study.user_attrs.get(LIMITS, []) != [limit.text for limit in limits]:
+        study.set_user_attr(LIMITS, [limit.text for limit in limits])
     study.sampler = build_sampler(sampler, seed)
     return study
 
@@ -120,23 +163,29 @@ def frozen_trial(trial: Trial) -> FrozenTrial:
 
 def trial_records(study: Study) -> tuple[TrialRecord, ...]:
     """Returns all trials in the order of their numbers; those that the space forbade are left out."""
-    records = (record_of(study, trial) for trial in study.get_trials(deepcopy=False))
+    limits = limits_of(study)
+    records = (record_of(study, trial, limits) for trial in study.get_trials(deepcopy=False))
     return tuple(record for record in records if record is not None and record.outcome != "rejected")
 
 
 def trial_record(study: Study, trial: Trial) -> TrialRecord:
     """Returns the record of one trial that has its sample."""
-    record = record_of(study, frozen_trial(trial))
+    record = record_of(study, frozen_trial(trial), limits_of(study))
     assert record is not None
     return record
 
 
-def record_of(study: Study, trial: FrozenTrial) -> TrialRecord | None:
+def limits_of(study: Study) -> tuple[Limit, ...]:
+    """Returns what each trial has to keep."""
+    return tuple(Limit.parse(text) for text in study.user_attrs.get(LIMITS, []))
+
+
+def record_of(study: Study, trial: FrozenTrial, limits: Sequence[Limit] = ()) -> TrialRecord | None:
     """Returns one trial's record; None while it waits in the queue or was killed before it was complete on disk."""
-    maximize = study.direction == StudyDirection.MAXIMIZE
+    maximize = study.directions[0] == StudyDirection.MAXIMIZE
     if trial.state == TrialState.WAITING or "config" not in trial.user_attrs:
         return None
-    scores = {epoch: score for epoch, score in trial.intermediate_values.items() if not math.isnan(score)}
+    scores, epochs = scores_of(trial), values_of(trial)
     schedule = ScheduleChoice(**trial.user_attrs["config"]["schedule"])
     best = best_epoch_of(scores, maximize, trial.user_attrs.get("losses") if schedule.best_by == "loss" else None)
     return TrialRecord(
@@ -154,7 +203,23 @@ def record_of(study: Study, trial: FrozenTrial) -> TrialRecord | None:
         ended_unix_s=None if trial.datetime_complete is None else trial.datetime_complete.timestamp(),
         device_s=trial.user_attrs.get("device_s"),
         place=trial.user_attrs.get("place", trial.number),
+        epochs=epochs,
+        broken=broken_limits(trial, limits, values_at(epochs, best)),
     )
+
+
+def values_at(epochs: Mapping[int, Mapping[str, float]], epoch: int | None) -> dict[str, float]:
+    """Returns the values at an epoch; of a cost that grows, the last one."""
+    last = epochs[max(epochs)] if epochs else {}
+    chosen = {} if epoch is None else epochs.get(epoch, {})
+    return {**chosen, **{name: last[name] for name in GROWING_COSTS if name in last}}
+
+
+def broken_limits(trial: FrozenTrial, limits: Sequence[Limit], values: Mapping[str, float]) -> tuple[str, ...]:
+    """Returns the limits that a trial broke, or breaks as it stands while it runs."""
+    if trial.state.is_finished():
+        return tuple(name for name, excess in trial.constraints.items() if excess > 0 and name != CRASH)
+    return tuple(limit.text for limit in limits if limit.excess(values) > 0)
 
 
 def best_epoch_of(scores: Mapping[int, float], maximize: bool, losses: Mapping[str, float] | None) -> int | None:

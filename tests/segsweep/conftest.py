@@ -10,6 +10,7 @@ import pytest
 from ray.tune.schedulers import TrialScheduler
 
 from search_spaces.space import Space, parse_space
+from segsweep.objectives import Objective
 from segsweep.search.budget import Budget
 from segsweep.search.proposals import enqueue_baseline
 from segsweep.search.schedulers import build_scheduler
@@ -17,6 +18,7 @@ from segsweep.search.searcher import StudySearcher
 from segsweep.search.study import Study, TrialRecord, open_study, trial_records
 from segsweep.search_config import SamplerConfig, SchedulerConfig
 from segsweep.wishes import Wishes
+from trainables.limits import Limit, broken_at_once
 from trainables.trial_files import Outcome, TrialFiles
 
 METRIC = "segm_mAP"
@@ -54,14 +56,18 @@ class Search:
     patience: int | None = None
     device_hours: float | None = None
     clock: Callable[[], float] = time.monotonic
+    further: Sequence[Objective] = ()
+    limits: Sequence[Limit] = ()
     witness: Witness = field(default_factory=Witness)
 
     def __post_init__(self) -> None:
         sampler = SamplerConfig.model_validate(self.sampler)
-        self.study: Study = open_study(self.folder / "study.journal", "max", sampler, self.seed)
+        self.study: Study = open_study(
+            self.folder / "study.journal", "max", sampler, self.seed, further=self.further, limits=self.limits
+        )
         enqueue_baseline(self.study, self.space)
         self.scheduler: TrialScheduler = build_scheduler(
-            SchedulerConfig.model_validate(self.scheduler_name), METRIC, "max", self.longest_epochs
+            SchedulerConfig.model_validate(self.scheduler_name), METRIC, "max", self.longest_epochs, self.limits
         )
         self.searcher = StudySearcher(
             self.study,
@@ -77,6 +83,8 @@ class Search:
             wishes=Wishes(self.folder / "wishes"),
             devices=2.0,
             clock=self.clock,
+            further=self.further,
+            limits=self.limits,
         )
 
     def files(self, number: int) -> TrialFiles:
@@ -85,15 +93,19 @@ class Search:
     def records(self) -> tuple[TrialRecord, ...]:
         return trial_records(self.study)
 
-    def report(self, tune_id: str, epoch: int, score: float) -> None:
-        self.searcher.on_trial_result(tune_id, {"epoch": epoch, METRIC: score})
+    def report(self, tune_id: str, epoch: int, score: float, **values: float) -> None:
+        self.searcher.on_trial_result(tune_id, {"epoch": epoch, METRIC: score, **values})
 
-    def finish(self, tune_id: str, scores: Sequence[float]) -> None:
-        """Reports all epochs, then ends as Tune does when the trainable returns."""
+    def finish(self, tune_id: str, scores: Sequence[float], **values: float) -> None:
+        """Reports epochs to the end, or to one over a limit, then ends as Tune does when the trainable returns."""
+        outcome = Outcome("completed")
         for epoch, score in enumerate(scores, start=1):
-            self.report(tune_id, epoch, score)
-        self.files(self.searcher.numbers[tune_id]).write_outcome(Outcome("completed"))
-        self.searcher.on_trial_complete(tune_id, {"epoch": len(scores), METRIC: scores[-1], "done": True})
+            self.report(tune_id, epoch, score, **values)
+            if (limit := broken_at_once(self.limits, values)) is not None:
+                outcome = Outcome("over-limit", limit.reason(values, f"at epoch {epoch}"), values)
+                break
+        self.files(self.searcher.numbers[tune_id]).write_outcome(outcome)
+        self.searcher.on_trial_complete(tune_id, {"epoch": epoch, METRIC: score, "done": True, **values})
 
     def crash(self, tune_id: str, reason: str) -> None:
         self.files(self.searcher.numbers[tune_id]).write_outcome(Outcome("crashed", reason))

@@ -75,13 +75,25 @@ def test_the_functions_name_stands_for_it(sweep_file: Path) -> None:
         ("my_metric.py:time_score", "expected a name that results do not have yet, but got time_score"),
         ("'my_metric.py:'", "expected FILE.py:FUNCTION, but got ''"),
         ("my_metric.py:a-b", "expected FILE.py:FUNCTION, but got 'a-b'"),
-        ("[segm_mAP, my_metric.py:count_error]", "expected one metric, but got"),
+        ("[segm_mAP, my_metric.py:count_error]", "4: mode: expected max, because more segm_mAP is better, but got min"),
+        (
+            r"first.yaml:3: metric: expected a function precision in .*my_metric.py",
+        ),
+        ("my_metric.py:latency_ms", "expected a name that results do not have yet, but got latency_ms"),
     ],
 )
 def test_what_can_be_no_metric_is_refused_where_it_stands(metric: str, told: str, sweep_file: Path) -> None:
     sweep_file.write_text(SWEEP.replace("my_metric.py:count_error", metric))
     with pytest.raises(SweepFileError, match=told):
         load_sweep(sweep_file)
+
+
+def test_one_of_several_objectives(sweep_file: Path) -> None:
+    text = SWEEP.replace("my_metric.py:count_error", "[segm_mAP, my_metric.py:count_error, latency_ms]")
+    sweep_file.write_text(text.replace("mode: min", "mode: [max, min, min]\nconstraints: [count_error <= 3]"))
+    sweep = load_sweep(sweep_file)
+    assert sweep.config.objectives == (("segm_mAP", "max"), ("count_error", "min"), ("latency_ms", "min"))
+    assert [metric.name for metric in sweep.own_metrics] == ["count_error"]
 
 
 def test_metrics_of_segsweep_still_have_their_one_direction(sweep_file: Path) -> None:
@@ -113,7 +125,7 @@ def tried(folder: Path, name: str, text: str, mode: str, task: Task, data: Path)
     truth = (
         read_coco(data / "annotations.json") if task == "instance" else read_labels(data / "images", data / "labels")
     )
-    try_own_metrics((metric,), mode, truth, Path("sweep.yaml"))  # type: ignore[arg-type]
+    try_own_metrics((metric,), {metric.name: mode}, truth, Path("sweep.yaml"))  # type: ignore[arg-type]
 
 
 def test_a_metric_that_works_passes_the_try(particles: Path, tmp_path: Path) -> None:

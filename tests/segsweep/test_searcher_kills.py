@@ -25,16 +25,21 @@ from types import SimpleNamespace
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from search_spaces.space import parse_space
+from segsweep.objectives import Objective
 from segsweep.search.budget import Budget
 from segsweep.search.proposals import enqueue_baseline
 from segsweep.search.schedulers import build_scheduler, expect
 from segsweep.search.searcher import StudySearcher
 from segsweep.search.study import mend_journal, open_study, trial_records
 from segsweep.search_config import SamplerConfig, SchedulerConfig
+from trainables.limits import Limit, broken_at_once
 from trainables.trial_files import Outcome, TrialFiles
 
 folder, sampler, rule, trials = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
-metric = "segm_mAP"
+metric, several = "segm_mAP", rule == "several"
+rule = "none" if several else rule
+weighed = {"further": [Objective("latency_ms", "min")] if several else [],
+           "limits": [Limit.parse("latency_ms <= 50")] if several else []}
 space = parse_space(
     {"lr": {"float": [1e-5, 1e-1], "log": True}, "optimizer": {"choice": ["sgd", "adamw"]},
      "momentum": {"float": [0.5, 0.95], "when": {"optimizer": "sgd"}}},
@@ -42,20 +47,24 @@ space = parse_space(
 files_of = lambda number: TrialFiles(folder / "trials" / f"{number:04d}")
 print("ready", flush=True)
 mend_journal(folder / "study.journal")
-study = open_study(folder / "study.journal", "max", SamplerConfig.model_validate(sampler), 7)
+study = open_study(folder / "study.journal", "max", SamplerConfig.model_validate(sampler), 7, **weighed)
 enqueue_baseline(study, space)
 scheduler = build_scheduler(SchedulerConfig.model_validate(rule), metric, "max", 9)
 for record in trial_records(study):
     expect(scheduler, record, f"study-{record.number}")
 names = (f"launch-{index}" for index in range(trials + 1))
 searcher = StudySearcher(study, space, metric=metric, mode="max", budget=Budget(trials), files_of=files_of,
-                         scheduler=scheduler)
+                         scheduler=scheduler, **weighed)
 while (suggested := searcher.suggest(name := next(names))) != Searcher.FINISHED:
     number, lr = suggested["number"], suggested["trial"]["optimization"]["lr"]
     files_of(number).directory.mkdir(parents=True, exist_ok=True)
     known, result = trial_records(study)[-1].scores, {}
-    for epoch in range(max(known, default=0) + 1, 10):
-        result = {"epoch": epoch, metric: lr * epoch, "done": False}
+    for epoch in range(max(known, default=1), 10):  # the last known one again, as the actor does
+        result = {"epoch": epoch, metric: lr * epoch, "latency_ms": 1000 * lr + epoch, "done": False}
+        if (limit := broken_at_once(weighed["limits"], result)) is not None:
+            searcher.on_trial_result(name, result)
+            files_of(number).write_outcome(Outcome("over-limit", "too slow", {"latency_ms": result["latency_ms"]}))
+            break
         if scheduler.on_trial_result(None, SimpleNamespace(trial_id=name), result) == TrialScheduler.STOP:
             break
         searcher.on_trial_result(name, result)
@@ -92,11 +101,12 @@ def ended_in(folder: Path) -> int:
 
 
 def what_happened(record: TrialRecord) -> object:
-    return record.origin, record.sample, record.outcome, record.reason, record.scores
+    return record.origin, record.sample, record.outcome, record.reason, record.scores, record.epochs, record.broken
 
 
 @pytest.mark.parametrize(
-    ("sampler", "rule"), [("tpe", "none"), ("tpe", "asha"), ("random", "median"), ("tpe", "hyperband")]
+    ("sampler", "rule"),
+    [("tpe", "none"), ("tpe", "asha"), ("random", "median"), ("tpe", "hyperband"), ("tpe", "several")],
 )
 def test_killed_ten_times_it_does_what_an_unbroken_one_does(tmp_path: Path, sampler: str, rule: str) -> None:
     arguments = (sampler, rule, str(TRIALS))
@@ -115,4 +125,5 @@ def test_killed_ten_times_it_does_what_an_unbroken_one_does(tmp_path: Path, samp
     assert len(killed) == TRIALS and all(record.ended for record in killed)
     assert [what_happened(record) for record in killed] == [what_happened(record) for record in unbroken]
     outcomes = Counter(record.outcome for record in killed)
-    assert set(outcomes) == ({"completed"} if rule == "none" else {"completed", "stopped"})
+    others = {"none": set(), "several": {"over-limit"}}.get(rule, {"stopped"})
+    assert set(outcomes) == {"completed", *others}

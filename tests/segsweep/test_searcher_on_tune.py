@@ -12,9 +12,12 @@ from rich.console import Console
 
 from search_spaces.space import Space
 from segsweep import tuning
+from segsweep.objectives import Objective
+from segsweep.pareto import numbers_on_front
 from segsweep.ray_session import ray_session
 from segsweep.resources import TrialResources
 from segsweep.run_folder import RunFolder
+from trainables.limits import Limit
 
 if TYPE_CHECKING:
     from tests.segsweep.conftest import Search
@@ -41,13 +44,18 @@ def fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
         from ray import tune
 
+        from trainables.limits import broken_at_once
         from trainables.trial_files import Outcome, TrialFiles
 
         files = TrialFiles(context.trials / f"{config['number']:04d}")
         files.directory.mkdir(parents=True, exist_ok=True)
         lr, epochs = config["trial"]["optimization"]["lr"], config["trial"]["schedule"]["epochs"]
         for epoch in range(1, epochs + 1):
-            tune.report({"epoch": epoch, "segm_mAP": lr * epoch})
+            row = {"epoch": epoch, "segm_mAP": lr * epoch, "latency_ms": 1000 * lr}
+            tune.report(row)
+            if (limit := broken_at_once(context.limits, row)) is not None:
+                files.write_outcome(Outcome("over-limit", limit.reason(row, f"at epoch {epoch}"), row))
+                return
             while epoch == 1 and config["number"] >= context.slow_from:
                 time.sleep(0.1)
         files.write_outcome(Outcome("completed"))
@@ -55,7 +63,9 @@ def fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     monkeypatch.setattr(tuning, "train_trial", stand_in)
 
     def run(search: "Search", slow_from: int = 1000) -> None:
-        context: Any = SimpleNamespace(trials=tmp_path / "trials", max_failures=0, slow_from=slow_from)
+        context: Any = SimpleNamespace(
+            trials=tmp_path / "trials", max_failures=0, slow_from=slow_from, limits=search.limits
+        )
         tuning.fit(search.searcher, context, TrialResources(0.5, 0, CONCURRENT), RunFolder(tmp_path))
 
     return run
@@ -92,6 +102,29 @@ def test_every_trial_ends_once(search: Open, nine: Space, fit: Fit, sampler: Any
         assert outcomes == {"completed": 24}
     else:
         assert outcomes["stopped"] >= 4  # of 24 random learning rates whose order no epoch changes
+    assert search(**settings).searcher.left == 0
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    ["tpe", "random", {"nsga2": {"population_size": 5}}, {"gp": {"n_startup_trials": 8}}],
+    ids=["tpe", "random", "nsga2", "gp"],
+)
+def test_two_objectives_and_a_limit(search: Open, nine: Space, fit: Fit, sampler: Any) -> None:
+    weighed = {"further": [Objective("latency_ms", "min")], "limits": [Limit.parse("latency_ms <= 20")]}
+    settings = {"space": nine, "budget": 24, "sampler": sampler, **weighed}
+    one = search(**settings)
+    one.study.enqueue_trial({"lr": 0.05})
+    fit(one)
+    over = {record.number for record in one.records() if record.outcome == "over-limit"}
+    assert over == {record.number for record in one.records() if 1000 * record.sample["lr"] > 20} and len(over) >= 1
+    within = [record for record in one.records() if record.number not in over]
+    assert {record.outcome for record in within} == {"completed"} and len(one.records()) == 24
+    for record in one.records():
+        assert len(record.scores) == (1 if record.number in over else 9)
+    # More learning rate scores more and costs more, so nobody within the limit beats anybody.
+    objectives = [Objective("segm_mAP", "max"), *weighed["further"]]
+    assert numbers_on_front(one.records(), objectives) == {record.number for record in within}
     assert search(**settings).searcher.left == 0
 
 

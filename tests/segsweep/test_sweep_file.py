@@ -234,7 +234,6 @@ def test_a_config_built_in_python_is_the_one_that_is_read(folder: Path) -> None:
         ("metric: segm_mAP", "metric: segm_map", r"7: metric: .*got 'segm_map'. Did you mean segm_mAP\?"),
         ("metric: segm_mAP", "metric: mIoU", "7: metric: expected a metric of the task instance, but got 'mIoU'"),
         ("metric: segm_mAP", "metric: my.py:score", "7: metric: expected a Python file at .*my.py, but got: No such"),
-        ("segm_mAP", "[segm_mAP, bbox_mAP]", "7: metric: .*several objectives are not in this version"),
         ("mode: max", "mode: min", "8: mode: expected max, because more segm_mAP is better, but got min"),
         ("strategy: joint", "strategy: {staged: {}}", "10: search.strategy: .*but got staged, which is not in this"),
         ("sampler: tpe", "sampler: tp", r"11: search.sampler: .*but got 'tp'. Did you mean tpe\?"),

@@ -85,6 +85,8 @@ def test_a_recorded_sweep_is_read_best_first(mode: str, best: list[tuple[int, fl
             recorder.start_trial(number, {"lr": 0.01 * (1 + number), "rcnn[*].x": number}, {})
             for epoch, score in enumerate(scores, start=1):
                 recorder.record_epoch(number, epoch, {"segm_mAP": score + offset})
+        recorder.start_trial(3, {"lr": 0.9}, {"segsweep.outcome": "over-limit"})
+        recorder.record_epoch(3, 1, {"segm_mAP": 0.9 if mode == "max" else 0.1})
     found = read_sweep(uri, "nuclei", "old")
     assert (found.metric, found.mode) == ("segm_mAP", mode)
     assert [(trial.number, round(trial.score, 6)) for trial in found.trials] == best

@@ -46,6 +46,17 @@ def project(uri: str, request: pytest.FixtureRequest) -> Iterator[Project]:
     yield Project(uri, entry_name(request.node.name))
 
 
+def test_trials_are_tagged_and_a_tag_may_change(project: Project) -> None:
+    recorder = project.recorder()
+    for number in (0, 1):
+        recorder.start_trial(number, {}, {})
+    recorder.tag_trials("segsweep.pareto_front", {0: "true", 1: "true", 2: "false"})  # 2 has no run
+    again = project.recorder()
+    again.tag_trials("segsweep.pareto_front", {0: "false", 1: "true"})
+    tags = {run.info.run_name: run.data.tags["segsweep.pareto_front"] for run in project.runs("trial")}
+    assert tags == {"trial 0000": "false", "trial 0001": "true"}
+
+
 def test_a_sweep_is_a_run_and_its_trials_are_children(project: Project, tmp_path: Path) -> None:
     config, weights = tmp_path / "config.py", tmp_path / "best.pth"
     config.write_text("model = {}"), weights.write_text("weights")

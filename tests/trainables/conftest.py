@@ -1,5 +1,6 @@
 """Tiny data, tiny trials, and running one in a child of the fork server."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ TRAIN_IMAGES, VAL_IMAGES, SIZE_PX = 8, 3, 64
 INSTANCE_MODELS = ("mask-rcnn", "cascade-mask-rcnn", "ms-rcnn")
 
 Messages = list[dict[str, Any]]
+
+TIMINGS = ("training_s", "peak_memory_MB", "latency_ms")
 
 
 def instance_data(folder: Path, train_images: int, val_images: int) -> DataDescription:
@@ -142,6 +145,16 @@ def follow() -> Callable[..., tuple[Messages, Ended]]:
 def train() -> Callable[[TrialRequest], Messages]:
     """Returns a function that trains a request to its end and gives its reports."""
     return run_to_end
+
+
+@pytest.fixture(scope="session")
+def untimed() -> Callable[[Messages], str]:
+    """Returns a function that gives reports without what no two runs share, to the last bit; NaN equals NaN then."""
+
+    def text(messages: Messages) -> str:
+        return json.dumps([{name: row[name] for name in row if name not in TIMINGS} for row in messages])
+
+    return text
 
 
 @pytest.fixture(scope="session")

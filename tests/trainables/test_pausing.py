@@ -27,8 +27,12 @@ Search = Callable[[TrialScheduler, Sequence[TrialConfig]], "Swept"]
 
 
 def comparable(rows: Iterable[EpochScores]) -> History:
-    """Returns (epoch, all scores to the last bit); NaN, of a class that is nowhere, equals NaN then."""
-    return tuple((row.epoch, repr(sorted(row.scores.items()))) for row in rows)
+    """Returns (epoch, all scores to the last bit, no timings); NaN, of a class that is nowhere, equals NaN then."""
+    timings = ("training_s", "peak_memory_MB")
+    return tuple(
+        (row.epoch, repr(sorted((name, row.scores[name]) for name in row.scores if name not in timings)))
+        for row in rows
+    )
 
 
 class PausesEachEpoch(FIFOScheduler):
