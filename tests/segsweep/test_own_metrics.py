@@ -84,6 +84,13 @@ def test_what_can_be_no_metric_is_refused_where_it_stands(metric: str, told: str
         load_sweep(sweep_file)
 
 
+@pytest.mark.parametrize("known", ["[count_error]", "{epoch: my_metric.py}"])
+def test_the_key_that_a_kept_sweep_file_has_is_checked_as_well(known: str, sweep_file: Path) -> None:
+    sweep_file.write_text(SWEEP + f"own_metrics: {known}\n")
+    with pytest.raises(SweepFileError, match="first.yaml"):
+        load_sweep(sweep_file)
+
+
 def test_metrics_of_segsweep_still_have_their_one_direction(sweep_file: Path) -> None:
     sweep_file.write_text(SWEEP.replace("my_metric.py:count_error", "segm_mAP"))
     with pytest.raises(SweepFileError, match="expected max, because more segm_mAP is better, but got min"):
