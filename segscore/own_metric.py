@@ -9,8 +9,10 @@ import `segdata` and this package.
 
 import inspect
 import math
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache
 from numbers import Real
@@ -112,7 +114,8 @@ class OwnMetric:
             problem = f"expected a Python file at {file}, but got: {found}"
             raise InputError.of(problem, where=where, cure="Check the path; it starts at the sweep file") from error
         form = f"def {name}({', '.join(ARGUMENTS[task])}): ..."
-        function = load_function(file, name, where, form=form, text=metric.text)
+        with redirect_stdout(sys.stderr):  # standard output may carry JSON
+            function = load_function(file, name, where, form=form, text=metric.text)
         try:
             inspect.signature(function).bind(*ARGUMENTS[task])
         except TypeError as error:
@@ -153,7 +156,7 @@ class OwnMetric:
     def _call(self, *arguments: object) -> float:
         function = _loaded(self)
         try:
-            with importing_from(self.file.parent):
+            with importing_from(self.file.parent), redirect_stdout(sys.stderr):
                 value = function(*arguments)
         except SegsweepError:  # a label map that can't be read
             raise
@@ -176,7 +179,8 @@ def told_value(value: object) -> str:
 def _loaded(metric: OwnMetric) -> Callable[..., Any]:
     form = f"a function {metric.name}"
     try:
-        return load_function(metric.file, metric.name, str(metric.file), form=form, text=metric.text)
+        with redirect_stdout(sys.stderr):
+            return load_function(metric.file, metric.name, str(metric.file), form=form, text=metric.text)
     except InputError as error:
         raise TrialError(str(error)) from error  # it loaded where the sweep was started
 

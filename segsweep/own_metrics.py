@@ -69,7 +69,10 @@ def with_own_metrics(values: Mapping[str, Any]) -> Mapping[str, Any]:
         return name
 
     metric = [name_of(text) for text in written] if isinstance(written, list | tuple) else name_of(written)
-    return {**values, "metric": metric, "own_metrics": {**values.get("own_metrics", {}), **files}} if files else values
+    known = values.get("own_metrics", {})
+    if not files or not isinstance(known, Mapping):
+        return values
+    return {**values, "metric": metric, "own_metrics": {**known, **files}}
 
 
 def read_own_metrics(

@@ -185,3 +185,18 @@ def test_a_check_does_not_wait_for_torch() -> None:
 def test_a_sweep_on_a_preset_is_fine(scenes: Path) -> None:
     text = SEMANTIC[: SEMANTIC.index("space:")] + "preset: litter-solo\nfixed: {init: none}\n"
     assert "sweep.yaml: fine. Images: train 2, val 2." in check(scenes, text, expect=0)
+
+
+def test_a_metric_of_ones_own_that_needs_finds_is_refused(instances: Path) -> None:
+    """An untrained model has none; perfect predictions alone would not show it."""
+    (instances / "mine.py").write_text("def surest(truth, found):\n    return max(r['score'] for r in found)\n")
+    line = check(instances, INSTANCE + "metric: mine.py:surest\n")
+    assert re.search(r"sweep.yaml: metric: .*mine.py:2: expected a metric that returns, but got ValueError: max", line)
+    (instances / "mine.py").write_text("def surest(truth, found):\n    return len(found)\n")
+    assert "sweep.yaml: fine" in check(instances, INSTANCE + "metric: mine.py:surest\n", expect=0)
+
+
+def test_priors_of_a_model_that_nobody_scored_are_refused(scenes: Path) -> None:
+    text = SEMANTIC.replace("model: deeplabv3plus, backbone: r18", "model: unet")
+    line = check(scenes, text + "search: {priors: 2}\n")
+    assert re.search(r"search.priors: expected models that the zoo has published the mIoU of, but got unet\.", line)

@@ -130,3 +130,10 @@ def score(truth, found):
     metric.file.write_text("def score(truth, found):\n    return 0\n")
     again = pickle.loads(pickle.dumps(metric))
     assert again.of_instances(TRUTH, FOUND) == 6
+
+
+def test_what_it_prints_leaves_standard_output_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "print('loading')\ndef score(truth, found):\n    print('DONE (t=0.01s)')\n    return 1\n"
+    assert metric_of(tmp_path, text).of_instances(TRUTH, FOUND) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "" and "DONE" in captured.err and "loading" in captured.err

@@ -98,15 +98,18 @@ def test_one_that_fails_ends_the_trial_with_file_and_line(
     assert "Traceback" in log.read_text()
 
 
+@pytest.mark.parametrize("images", [3, 4])
 def test_two_processes_gather_all_label_maps_for_it(
+    images: int,
     litter: DataDescription,
     tiny_trial: Callable[..., TrialConfig],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """There are 3 images. Where it fails, the other process, which waits for the scores, ends as well."""
     rows: list[EpochScores] = []
     monkeypatch.setattr(ray_trainable, "report", lambda files, row, context: rows.append(row))
-    counting = PIXELS.replace("wrong / counted", "wrong / counted if len(truths) == 3 else 7")
+    text = PIXELS.replace("return wrong", f"assert len(truths) == {images}\n    return wrong")
     context = TrialContext(
         litter,
         tmp_path,
@@ -117,10 +120,14 @@ def test_two_processes_gather_all_label_maps_for_it(
         loader_workers=0,
         max_failures=0,
         processes=2,
-        own_metrics=own(tmp_path, counting, "share_wrong"),
+        own_metrics=own(tmp_path, text, "share_wrong"),
     )
     trial = tiny_trial("segmenter", epochs=1)
     trial = replace(trial, model=ModelChoice("segmenter", "vit-t", init="none", width=0.25, head_width=0.125))
     ended = run_to_outcome({"number": 0, "trial": trial.to_dict()}, context, TrialFiles(tmp_path / "0000"), None)
-    assert ended.kind == "completed", ended.reason
-    assert rows[0].scores["share_wrong"] == pytest.approx(1 - rows[0].scores["accuracy"], abs=1e-12)
+    if images == 3:
+        assert ended.kind == "completed", ended.reason
+        assert rows[0].scores["share_wrong"] == pytest.approx(1 - rows[0].scores["accuracy"], abs=1e-12)
+    else:
+        assert (ended.kind, rows) == ("crashed", [])
+        assert "my_metric.py:7: expected a metric that returns, but got AssertionError" in ended.reason
