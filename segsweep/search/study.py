@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import optuna
 from optuna.study import StudyDirection
@@ -41,6 +42,7 @@ Mode = Literal["max", "min"]
 Outcome = Literal["running", "completed", "stopped", "crashed", "failed", "rejected"]
 
 STUDY_NAME = "sweep"
+ENDED: "WeakKeyDictionary[Study, dict[int, TrialRecord]]" = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +121,18 @@ def frozen_trial(trial: Trial) -> FrozenTrial:
 
 
 def trial_records(study: Study) -> tuple[TrialRecord, ...]:
-    """Returns all trials in the order of their numbers; those that the space forbade are left out."""
-    records = (record_of(study, trial) for trial in study.get_trials(deepcopy=False))
-    return tuple(record for record in records if record is not None and record.outcome != "rejected")
+    """Returns all trials in the order of their numbers; those that the space forbade are left out.
+
+    A trial that has ended never changes, so its record is made once: observers ask at the end of every trial.
+    """
+    ended, records = ENDED.setdefault(study, {}), []
+    for trial in study.get_trials(deepcopy=False):
+        record = ended.get(trial.number) or record_of(study, trial)
+        if record is not None and record.outcome != "rejected":
+            records.append(record)
+            if record.ended:
+                ended[record.number] = record
+    return tuple(records)
 
 
 def trial_record(study: Study, trial: Trial) -> TrialRecord:
