@@ -111,3 +111,27 @@ def test_trainings_are_measured_against_stock_ones() -> None:
     rows = rows_of(str(BENCHMARKS / "training.py"), "--quick")
     assert [row["target"] for row in rows].count(5.0) == 3 and [row["target"] for row in rows].count(0.98) == 2
     assert all(row["low"] <= row["ratio"] <= row["high"] and row["ours"] > 0 < row["theirs"] for row in rows)
+
+
+@pytest.mark.slow
+def test_what_the_search_costs_is_measured_against_stock_optuna_and_stock_tune() -> None:
+    rows = rows_of(str(BENCHMARKS / "search_overhead.py"), "--quick")
+    assert [row["name"].split()[1] for row in rows[:1]] == ["suggestion"] and rows[0]["target"] == 1 / 1.3
+    assert sum("no-op trial of the" in row["name"] for row in rows) == 6  # first and last; tpe, random and Tune
+    assert sum("on top" in row["name"] for row in rows) == 2
+    assert all(row["theirs"] > 0 and row["ours"] > 0 and row["ratio"] > 0 for row in rows)
+
+
+def test_the_peer_of_the_search_has_the_same_distributions_and_history(tmp_path: Path) -> None:
+    overhead = load("search_overhead")
+    before = overhead.history(3)
+    ours, theirs = overhead.Ours(tmp_path, "random", before), overhead.Theirs("random", before)
+    for side in (ours, theirs):
+        side.ask()
+        side.end()
+    our_trials, their_trials = ours.searcher.study.trials, theirs.study.trials
+    assert len(overhead.DISTRIBUTIONS) == 20
+    assert [trial.distributions for trial in our_trials] == [trial.distributions for trial in their_trials]
+    assert [trial.params for trial in our_trials[:3]] == [trial.params for trial in their_trials[:3]]
+    assert [(trial.value, trial.state) for trial in our_trials[:3]] == [(t.value, t.state) for t in their_trials[:3]]
+    assert our_trials[3].value == overhead.score_of(our_trials[3].params)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import optuna
 from optuna.study import StudyDirection
@@ -47,6 +48,7 @@ STUDY_NAME = "sweep"
 LIMITS = "limits"  # user attribute of the study
 CRASH = "crash"  # the constraint that a trial breaks by a crash
 DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
+ENDED: "WeakKeyDictionary[Study, dict[int, TrialRecord]]" = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +164,18 @@ def frozen_trial(trial: Trial) -> FrozenTrial:
 
 
 def trial_records(study: Study) -> tuple[TrialRecord, ...]:
-    """Returns all trials in the order of their numbers; those that the space forbade are left out."""
-    limits = limits_of(study)
-    records = (record_of(study, trial, limits) for trial in study.get_trials(deepcopy=False))
-    return tuple(record for record in records if record is not None and record.outcome != "rejected")
+    """Returns all trials in the order of their numbers; those that the space forbade are left out.
+
+    A trial that has ended never changes, so its record is made once: observers ask at the end of every trial.
+    """
+    limits, ended, records = limits_of(study), ENDED.setdefault(study, {}), []
+    for trial in study.get_trials(deepcopy=False):
+        record = ended.get(trial.number) or record_of(study, trial, limits)
+        if record is not None and record.outcome != "rejected":
+            records.append(record)
+            if record.ended:
+                ended[record.number] = record
+    return tuple(records)
 
 
 def trial_record(study: Study, trial: Trial) -> TrialRecord:
