@@ -31,6 +31,7 @@ class TrialRequest:
     processes: int = 1  # that train it side by side, one for each of its GPUs
     rank: int = 0  # this one's number among them
     rendezvous: Path | None = None  # a file by which they find each other
+    until: int | None = None  # the epoch after whose validation training ends; None = the plan's end
 
 
 @dataclass(frozen=True, slots=True)

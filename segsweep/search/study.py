@@ -1,9 +1,10 @@
 """The study: one append-only journal beside the trials, which alone decides what a sweep has done (ADR 003).
 
 User attributes of a study trial: `sample` (knob -> scalar), `config` (TrialConfig as a dict), `origin`, `device_s`,
-`losses`, `stopping` (the result that it was stopped with), and once it has ended `outcome` and `reason`. Of the study
-itself: `budget`, how far it was extended beyond the sweep file, and `end`, why its last launch ended. Imports optuna;
-only this folder does.
+`losses`, `stopping` (the result that it was stopped with), and once it has ended `outcome` and `reason`; under
+population-based training also `stands_at`, `exchanged_at` and `mutations` (see `TrialRecord`). Of the study itself:
+`budget`, how far it was extended beyond the sweep file, and `end`, why its last launch ended. Imports optuna; only this
+folder does.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search_spaces.trial_config import ScheduleChoice
+from segsweep.search.mutations import Mutation, config_in_force, mutations_from
 from segsweep.search.samplers import build_sampler
 from segsweep.search_config import SamplerConfig
 
@@ -49,6 +51,9 @@ class TrialRecord:
     """One trial as the study tells it; `scores` maps epoch -> the searched metric, NaN epochs left out.
 
     `device_s` is the time it ran times the GPUs that it had, or the CPUs of a trial without one; None if not known.
+    Under population-based training `sample` is what was drawn and `config` what is in force; `mutations` says what came
+    in between, beginning with the values at epoch 0. `stands_at` is the epoch after which the trial waits or went on
+    last, `exchanged_at` the last one at which it was decided whether it goes on from another trial.
     """
 
     number: int
@@ -64,6 +69,14 @@ class TrialRecord:
     duration_s: float | None
     ended_unix_s: float | None = None
     device_s: float | None = None
+    mutations: tuple[Mutation, ...] = ()
+    stands_at: int = 0
+    exchanged_at: int = 0
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The sample with the values that are in force now."""
+        return {**self.sample, **(self.mutations[-1].values if self.mutations else {})}
 
     @property
     def ended(self) -> bool:
@@ -134,12 +147,13 @@ def record_of(study: Study, trial: FrozenTrial) -> TrialRecord | None:
         return None
     scores = {epoch: score for epoch, score in trial.intermediate_values.items() if not math.isnan(score)}
     schedule = ScheduleChoice(**trial.user_attrs["config"]["schedule"])
+    mutations = mutations_from(trial.user_attrs.get("mutations", ()))
     best = best_epoch_of(scores, maximize, trial.user_attrs.get("losses") if schedule.best_by == "loss" else None)
     return TrialRecord(
         number=trial.number,
         origin=trial.user_attrs.get("origin", "sampler"),
         sample=trial.user_attrs["sample"],
-        config=trial.user_attrs["config"],
+        config=config_in_force(trial.user_attrs["config"], mutations),
         outcome=trial.user_attrs.get("outcome", "running") if trial.state.is_finished() else "running",
         reason=trial.user_attrs.get("reason", ""),
         scores=scores,
@@ -149,6 +163,9 @@ def record_of(study: Study, trial: FrozenTrial) -> TrialRecord | None:
         duration_s=None if trial.duration is None else trial.duration.total_seconds(),
         ended_unix_s=None if trial.datetime_complete is None else trial.datetime_complete.timestamp(),
         device_s=trial.user_attrs.get("device_s"),
+        mutations=mutations,
+        stands_at=trial.user_attrs.get("stands_at", 0),
+        exchanged_at=trial.user_attrs.get("exchanged_at", 0),
     )
 
 

@@ -227,10 +227,10 @@ def test_hyperbands_later_brackets_stop_later() -> None:
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        ("ahsa", r"expected one of none, asha, hyperband, median, but got 'ahsa'. Did you mean asha\?"),
+        ("ahsa", r"expected one of none, asha, hyperband, median, pbt, but got 'ahsa'. Did you mean asha\?"),
         ({"none": {}}, "but got 'none'"),
         ({"asha": {}, "median": {}}, "Name one"),
-        ("pbt", "got pbt, which is not in this version"),
+        ({"pbt": {"quantile": 0.6}}, "less than or equal to 0.5"),
         ({"median": {"grace": 1}}, "median.grace"),
         ({"hyperband": {"brackets": 0}}, "greater than or equal to 1"),
     ],
