@@ -48,7 +48,9 @@ class PopulationSearcher(StudySearcher):
 
     def suggest(self, trial_id: str) -> Any:
         """Returns the next leg, None while all wait for those that run, or FINISHED."""
-        if not self._is_over() and self.numbers and not self._may_draw() and not self._ready():
+        if self._is_over():
+            return Searcher.FINISHED
+        if self.numbers and not self._may_draw() and not self._ready():
             return None
         suggestion = super().suggest(trial_id)
         if suggestion == Searcher.FINISHED:

@@ -1,7 +1,7 @@
 """Who goes on from whom, with which values, and how a population waits, exchanges and survives kills. No Ray."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,7 @@ class Sweep:
             devices=2.0,
         )
         self.legs = 0
+        self.validated: Sequence[int] = range(1, 6)  # the epochs after which there is a score
         self.running: dict[str, dict[str, Any]] = {}
 
     def files(self, number: int) -> TrialFiles:
@@ -166,16 +167,17 @@ class Sweep:
         if leg["take_over"] is not None:
             files.take_handed(leg["take_over"])
         past = eval(files.last.read_text()) if files.last.is_file() else []
-        end, lr = leg["until"] or 5, leg["trial"]["optimization"]["lr"]
+        end = next(epoch for epoch in self.validated if epoch >= (leg["until"] or 5))
+        lr = leg["trial"]["optimization"]["lr"]
         for epoch in range(len(past) + 1, min(end, until or end) + 1):
             past.append(lr)
             files.last.with_suffix(".tmp").write_text(repr(past))
             files.last.with_suffix(".tmp").replace(files.last)
-            self.searcher.on_trial_result(name, {"epoch": epoch, METRIC: lr})
+            if epoch in self.validated:
+                self.searcher.on_trial_result(name, {"epoch": epoch, METRIC: lr})
         if until is None:
-            if leg["until"] is not None:
-                files.keep_state(end, 1)
-            files.write_outcome(Outcome("completed" if leg["until"] is None else "paused"))
+            files.keep_state(end, 1)
+            files.write_outcome(Outcome("completed" if end == 5 else "paused"))
             self.searcher.on_trial_complete(name, {"epoch": end, METRIC: lr, "done": True})
             del self.running[name]
 
@@ -256,6 +258,27 @@ def test_an_interval_that_does_not_divide_the_plan(tmp_path: Path, space: Space)
     sweep.run_all()
     assert {mutation.epoch for record in sweep.records() for mutation in record.mutations[1:]} <= {2, 4}
     assert all(record.outcome == "completed" for record in sweep.records())
+
+
+def test_trials_that_are_validated_now_and_then_exchange_when_they_are(tmp_path: Path, space: Space) -> None:
+    sweep = Sweep(tmp_path, space, trials=8)
+    sweep.validated = [2, 4, 5]
+    sweep.run_all()
+    assert {mutation.epoch for record in sweep.records() for mutation in record.mutations[1:]} == {2, 4}
+    assert all(record.outcome == "completed" and len(record.scores) == 3 for record in sweep.records())
+
+
+def test_where_a_donors_state_is_gone_a_trial_goes_on_as_it_is(
+    tmp_path: Path, space: Space, caplog: pytest.LogCaptureFixture
+) -> None:
+    sweep = Sweep(tmp_path, space)
+    sweep.run_all(legs=8)
+    for number in range(8):
+        (sweep.files(number).directory / "states" / "0001.pth").unlink()
+    sweep.run_all()
+    assert "goes on from its own state" in caplog.text
+    assert {mutation.epoch for record in sweep.records() for mutation in record.mutations[1:]} == {2, 3, 4}
+    assert_lines_agree(sweep)
 
 
 def test_a_trial_that_crashes_holds_nobody_up(tmp_path: Path, space: Space) -> None:

@@ -132,11 +132,12 @@ def test_a_trial_taken_up_again_is_counted_once(search: Open, written: Any) -> N
     assert feed(two.scheduler, "x", 2, 0.2) == CONTINUE
 
 
-def test_without_a_scheduler_nothing_stops(search: Open) -> None:
+@pytest.mark.parametrize("written", ["none", "pbt"])
+def test_without_a_rule_nothing_stops(search: Open, written: str) -> None:
     one = search()
     one.searcher.suggest("a")
     one.finish("a", [0.1, 0.2, 0.3])
-    scheduler = scheduler_of("none")
+    scheduler = scheduler_of(written)
     assert type(scheduler) is FIFOScheduler
     announce(scheduler, one.records()[0], "a")
     assert feed(scheduler, "b", 1, 0.0) == CONTINUE

@@ -13,6 +13,7 @@ from mmengine.registry import PARAM_SCHEDULERS
 
 from search_spaces.trial_config import OptimizationChoice, ScheduleChoice, TrialConfig
 from segdata.errors import TrialSiteError
+from trainables import ray_trainable
 from trainables.description import DataDescription
 from trainables.in_flight import ConfiguredRatesHook
 from trainables.ray_trainable import paused_or
@@ -153,6 +154,12 @@ def test_a_leg_that_ends_with_the_plan_is_complete(tmp_path: Path) -> None:
     assert paused_or(Outcome("completed"), config | {"until": None}, files) == Outcome("completed")
     files.append_history(EpochScores(3, {}))
     assert paused_or(Outcome("completed"), config, files) == Outcome("completed")
+
+
+def test_a_trials_own_deadline_counts_the_time_that_it_ran_in_earlier_legs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_trainable, "time", SimpleNamespace(time=lambda: 1000.0))
+    context: Any = SimpleNamespace(trial_timeout_s=60.0, deadline_unix_s=None)
+    assert ray_trainable.first_deadline(context, 45.0) == 1015.0
 
 
 def with_values(trial: TrialConfig, **values: Any) -> TrialConfig:
