@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -26,6 +27,7 @@ from segsweep.initial_weights import check_weights, keep_copies, other_sweeps, t
 from segsweep.leaderboard import rank
 from segsweep.own_metrics import try_own_metrics
 from segsweep.pareto import front_first, numbers_on_front
+from segsweep.population_checks import check_population
 from segsweep.preflight import check_configs, check_devices, fitted_values
 from segsweep.priors import require_published
 from segsweep.progress import ProgressObserver
@@ -33,6 +35,7 @@ from segsweep.ray_session import ray_session
 from segsweep.resources import TrialResources, cluster_nodes, this_machine, trial_resources
 from segsweep.run_folder import Origin, RunFolder
 from segsweep.search.budget import End, Spent
+from segsweep.search.generations import PopulationSearcher
 from segsweep.search.grid import check_grid
 from segsweep.search.proposals import enqueue_baseline, enqueue_wish
 from segsweep.search.searcher import StudySearcher, SweepObserver
@@ -183,6 +186,7 @@ def check(sweep: Sweep, folder: RunFolder, console: Console) -> Checked:
     console.print(f"checking data and space of {config.name}", highlight=False)
     check_grid(config.search.sampler, sweep.space, sweep.source)
     require_published(sweep.space, config.search.priors, sweep.source or "sweep")
+    check_population(config, sweep.space, lambda key: f"{sweep.source or 'sweep'}: {'.'.join(map(str, key))}")
     roles = read_roles(sweep)
     origin = folder.read_origin() if folder.exists else Origin.new(sweep, roles.fingerprint)
     if origin.fingerprint != roles.fingerprint:
@@ -299,7 +303,9 @@ def searcher_of(
 ) -> StudySearcher:
     """Returns a searcher that goes on from where the study stands."""
     config = sweep.config
-    return StudySearcher(
+    population = config.search.scheduler.pbt
+    kind = StudySearcher if population is None else partial(PopulationSearcher, population=population)
+    return kind(
         study,
         sweep.space,
         metric=config.metric,

@@ -40,6 +40,7 @@ def as_rows(records: Sequence[TrialRecord], metric: str, trials: Path) -> list[d
             "outcome": record.outcome,
             "origin": record.origin,
             "parameters": dict(record.sample),
+            **({"mutations": [mutation.to_dict() for mutation in record.mutations]} if record.mutations else {}),
             "directory": str(trials / f"{record.number:04d}"),
             "initial_weights": initial_weights(trials, record),
         }
@@ -69,7 +70,7 @@ def leaderboard_table(records: Sequence[TrialRecord], metric: str, title: str) -
             f"{record.best_score:.4f}",
             f"{record.best_epoch}/{record.planned_epochs}",
             record.outcome,
-            Text(describe_sample(record.sample)),
+            Text(describe_sample(record.in_force)),
         )
     return table
 

@@ -104,7 +104,7 @@ class ProgressObserver:
         reason = f" ({record.reason})" if record.outcome in ("crashed", "failed", "over-limit") else ""
         width = len(str(self.budget))
         head = f"[{self.ended:{width}d}/{self.budget}] trial {record.number:04d} {record.outcome:9s}"
-        return f"{head} {score}{at}  {describe_sample(record.sample)}{reason}"
+        return f"{head} {score}{at}  {describe_sample(record.in_force)}{reason}"
 
     def render(self) -> Group:
         """Returns what stands below the finished lines: a row a running trial, then the sweep's own line."""
@@ -113,7 +113,7 @@ class ProgressObserver:
             table.add_column(name, overflow="ellipsis", no_wrap=True)
         for number, (record, epoch, score) in sorted(self.running.items()):
             shown = "-" if math.isnan(score) else f"{score:.4f}"
-            parameters = Text(describe_sample(record.sample))
+            parameters = Text(describe_sample(record.in_force))
             table.add_row(f"{number:04d}", f"{epoch}/{record.planned_epochs}", shown, parameters)
         return Group(table, Text(self.summary()))
 

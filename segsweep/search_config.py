@@ -16,6 +16,7 @@ __all__ = [
     "HyperbandConfig",
     "MedianConfig",
     "Nsga2Config",
+    "PbtConfig",
     "RandomConfig",
     "SamplerConfig",
     "SchedulerConfig",
@@ -131,22 +132,34 @@ class MedianConfig(Section):
     min_trials: Annotated[Whole, Field(ge=1)] = 3
 
 
+class PbtConfig(Section):
+    """Population-based training: the worst trials go on from the best ones' states, with changed values.
+
+    Attributes:
+        perturb: Knobs that are changed; () = all searched ones that can change in flight.
+        interval_epochs: From one exchange to the next.
+        quantile: Share of the population that goes on from others, and share that is gone on from.
+        resample_probability: Of drawing a value anew instead of making it a fifth larger or smaller.
+    """
+
+    perturb: tuple[str, ...] = ()
+    interval_epochs: Annotated[Whole, Field(ge=1)] = 1
+    quantile: Annotated[Number, Field(gt=0, le=0.5)] = 0.25
+    resample_probability: Share = 0.25
+
+
 class SchedulerConfig(Section):
-    """Which trials are stopped early: at most one is set. A sweep file writes `none`, `asha` or `asha: {...}`."""
+    """What becomes of trials that fall behind: at most one is set. A sweep file writes `asha` or `asha: {...}`."""
 
     asha: AshaConfig | None = None
     hyperband: HyperbandConfig | None = None
     median: MedianConfig | None = None
+    pbt: PbtConfig | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: object) -> object:
-        known = tuple(cls.model_fields)
-        if "pbt" in (value if isinstance(value, Mapping) else [value]):
-            raise ValueError(
-                f"expected one of none, {', '.join(known)}, but got pbt, which is not in this version. Choose another"
-            )
-        return named_options(value, known, none="none")
+        return named_options(value, tuple(cls.model_fields), none="none")
 
 
 class WarmStartConfig(Section):

@@ -24,6 +24,7 @@ from segdata.errors import DatasetError, SweepFileError
 from segscore.own_metric import OwnMetric
 from segsweep.objective_checks import check_objectives
 from segsweep.own_metrics import read_own_metrics
+from segsweep.population_checks import check_population
 from segsweep.sweep_config import ENSEMBLE_METHODS, DataConfig, PresetConfig, RoleConfig, SweepConfig
 from segtrack import resolve_uri
 
@@ -157,13 +158,15 @@ def resolve_sweep(
     drop = config.preset.drop if config.preset else ()
     data = _resolve_data(config, folder, locate)
     by_dataset = Path(config.data.dataset).name if config.data.dataset else ""
+    space = _space(config, own if preset is None else own.on_preset(preset, drop))
+    check_population(config, space, locate)
     return Sweep(
         config=config,
         source=source,
         folder=folder,
         project=config.project or by_dataset or config.name,
         data=data,
-        space=_space(config, own if preset is None else own.on_preset(preset, drop)),
+        space=space,
         preset=preset,
         whole=_whole(config, own),
         notes=(*told, *notes),

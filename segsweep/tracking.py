@@ -95,6 +95,8 @@ class TrackingObserver:
 
     def _start(self, record: TrialRecord) -> None:
         self.recorder.start_trial(record.number, dict(record.sample), {"segsweep.origin": record.origin})
+        if record.mutations:
+            self.recorder.record_mutations(record.number, [mutation.to_dict() for mutation in record.mutations])
 
     def _end(self, record: TrialRecord) -> None:
         files = self.files_of(record.number)

@@ -5,6 +5,7 @@ however often a sweep is resumed. One batch a trial event, since per-key calls c
 """
 
 import functools
+import json
 import logging
 import math
 import os
@@ -12,7 +13,7 @@ import posixpath
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
@@ -34,6 +35,7 @@ NAME_LIMIT = 250
 METRICS_A_BATCH, PARAMS_A_BATCH = 1000, 100
 KIND, NUMBER, SWEEP, SWEEP_ID = "segsweep.kind", "segsweep.trial", "segsweep.sweep", "segsweep.sweep_id"
 PARENT = "mlflow.parentRunId"
+MUTATIONS = "segsweep.mutations"
 TRAINING_PAGES = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow shows its pages for agents
 # A server that is away must not hold a sweep up for the four minutes that are MLflow's default.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
@@ -132,6 +134,28 @@ class SweepRecorder:
         known.add(epoch)
 
     @loses_tracking
+    def record_mutations(self, number: int, mutations: Sequence[Mapping[str, Any]]) -> None:
+        """Writes the values that changed while a trial trained: metrics `pbt/KNOB` at the epochs from which they held,
+        `pbt/from` for whose state it went on from, and all of it as a tag. What is there already stays.
+
+        Args:
+            number: The trial.
+            mutations: For each `epoch`, `donor` (a trial's number or None) and `values` (knob -> number).
+        """
+        run, metrics = self._runs[number].info.run_id, []
+        known = {entry.step for entry in self.client.get_metric_history(run, "pbt/epoch")}
+        for mutation in mutations:
+            if mutation["epoch"] not in known:
+                values = {f"pbt/{name}": float(value) for name, value in mutation["values"].items()}
+                if mutation["donor"] is not None:
+                    values["pbt/from"] = float(mutation["donor"])
+                values["pbt/epoch"] = float(mutation["epoch"])  # last: it marks the mutation as written whole
+                metrics += as_metrics(values, mutation["epoch"])
+        if metrics:
+            self.client.log_batch(run, tags=[RunTag(MUTATIONS, newest_that_fit(mutations))])
+            self._log(number, metrics=metrics)
+
+    @loses_tracking
     def end_trial(
         self, number: int, status: RunStatus, tags: Mapping[str, str], artifacts: Sequence[Path] = ()
     ) -> None:
@@ -211,6 +235,15 @@ class SweepRecorder:
             token = page.token
             if not token:
                 return runs
+
+
+def newest_that_fit(items: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the last of some records as a JSON list, as many as a tag takes."""
+    for start in range(len(items)):
+        text = json.dumps(list(items[start:]))
+        if len(text) <= VALUE_LIMIT:
+            return text
+    return "[]"
 
 
 def as_metrics(values: Mapping[str, float], step: int) -> list[Metric]:

@@ -25,7 +25,7 @@ __all__ = ["CheckpointStore"]
 logger = logging.getLogger(__name__)
 
 Weights = Literal["best", "last"]
-SMALL_FILES = ("config.py", "history.jsonl", "initial_weights.json", "parts.json")
+SMALL_FILES = ("config.py", "history.jsonl", "initial_weights.json", "parts.json", "taken.json")
 
 
 @dataclass(slots=True)

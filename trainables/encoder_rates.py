@@ -58,7 +58,8 @@ class EncoderRatesConstructor(DefaultOptimWrapperConstructor):
             parameter = group["params"][0]
             group["lr"] = float(group.get("lr", self.base_lr) or 0.0) * factors.get(names[id(parameter)], 1.0)
             if not self.norm_decay and id(parameter) in norms:
-                group["weight_decay"] = 0.0
+                # Named, so that they are a group of their own beside any weight decay, 0 too: it may change in flight.
+                group |= {"weight_decay": 0.0, "is_norm": True}
 
     def encoder_factors(self, names: list[str]) -> dict[str, float]:
         """Returns the factor on the learning rate of every parameter of the encoder.

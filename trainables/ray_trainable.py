@@ -70,6 +70,9 @@ def train_trial(config: Mapping[str, Any], context: TrialContext) -> None:
 
     A training process that is killed from outside is started again from its last checkpoint, `max_failures` times;
     one that runs out of memory, with each batch in twice as many parts, twice.
+
+    In population-based training `config` may also hold `until` (the epoch after which the trial pauses), `take_over`
+    (the epoch at which it was handed another trial's state to go on from) and `ran_s` (how long it has run before).
     """
     start_server()
     files = trial_files(context.trials, config["number"])
@@ -77,10 +80,24 @@ def train_trial(config: Mapping[str, Any], context: TrialContext) -> None:
     files.outcome.unlink(missing_ok=True)
     try:
         take_up(files, context)
+        if config.get("take_over") is not None:
+            files.take_handed(config["take_over"])
     except TrialSiteError as error:
         files.write_outcome(Outcome("failed", str(error)))
     else:
-        files.write_outcome(run_to_outcome(config, context, files, first_deadline(context)))
+        deadline_s = first_deadline(context, config.get("ran_s", 0.0))
+        files.write_outcome(paused_or(run_to_outcome(config, context, files, deadline_s), config, files))
+
+
+def paused_or(outcome: Outcome, config: Mapping[str, Any], files: TrialFiles) -> Outcome:
+    """Returns `paused` if the trial got to the end of its leg and that is not the plan's; its state stays then."""
+    if config.get("until") is None or outcome.kind != "completed":
+        return outcome
+    epoch = files.read_history()[-1].epoch
+    if epoch >= TrialConfig.from_dict(config["trial"]).schedule.planned_epochs:
+        return outcome
+    files.keep_state(epoch, 1)
+    return Outcome("paused", f"waits after epoch {epoch}")
 
 
 def take_up(files: TrialFiles, context: TrialContext) -> None:
@@ -138,9 +155,9 @@ def most_parts(config: Mapping[str, Any], processes: int) -> int:
     return min(MOST_PARTS, max(1, batch_size // processes))
 
 
-def first_deadline(context: TrialContext) -> float | None:
+def first_deadline(context: TrialContext, ran_s: float = 0.0) -> float | None:
     """Returns the earlier of the trial's own deadline and the sweep's, in Unix seconds."""
-    own = None if context.trial_timeout_s is None else time.time() + context.trial_timeout_s
+    own = None if context.trial_timeout_s is None else time.time() + context.trial_timeout_s - ran_s
     return min((moment for moment in (own, context.deadline_unix_s) if moment is not None), default=None)
 
 
@@ -174,6 +191,7 @@ def requests_of(
         rendezvous=rendezvous,
         own_metrics=context.own_metrics,
         costs=context.costs,
+        until=config.get("until"),
     )
     return [replace(first, rank=rank) for rank in range(context.processes)]
 

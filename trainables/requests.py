@@ -34,6 +34,7 @@ class TrialRequest:
     rendezvous: Path | None = None  # a file by which they find each other
     own_metrics: Sequence[OwnMetric] = ()  # the user's, recorded beside the stock ones
     costs: Sequence[str] = ()  # that an objective or a limit names
+    until: int | None = None  # the epoch after whose validation training ends; None = the plan's end
 
 
 @dataclass(frozen=True, slots=True)

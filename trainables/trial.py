@@ -27,6 +27,7 @@ from trainables.data_parallel import WaitHook, join_processes, put_data_parallel
 from trainables.devices import refuse_on_cpu, trains_on_gpu_only
 from trainables.evaluators import evaluator_config, register_evaluators
 from trainables.heartbeat import HeartbeatHook
+from trainables.in_flight import ConfiguredRatesHook, LegHook
 from trainables.initial_parts import Placed
 from trainables.instance_adaptations import put_training_parts
 from trainables.loss_watch import LossWatchHook
@@ -98,6 +99,9 @@ def add_hooks(
     runner.register_hook(leading if request.rank == 0 else WaitHook())
     runner.register_hook(LossWatchHook(request.trial.optimization.precision))
     runner.register_hook(HeartbeatHook(connection))
+    runner.register_hook(ConfiguredRatesHook())
+    if request.until is not None:
+        runner.register_hook(LegHook(request.until))
     if placed:
         runner.register_hook(InitialWeightsHook(request.trial.model.init, placed, files.initial))
 

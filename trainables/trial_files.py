@@ -6,6 +6,8 @@ last.pth        what resume needs                history.jsonl  one line an epoc
 checkpoint/     what Ray is handed: a pointer to last.pth       train.log      output of the training process
 initial_weights.json  what of the model was loaded before the first step (absent with `init: none`)
 states/         last.pth of the newest epochs, for other trials to go on from (only where a scheduler does that)
+handed-NNNN.pth another trial's state of that epoch, to go on from (population-based training)
+taken.json      the last epoch at which another trial's state took the place of last.pth
 parts.json      in how many parts each training batch is taken, for want of memory (absent: whole)
 stop            asks the trial to end
 outcome.json    how the trial ended, as far as the trial itself knows (a scheduler's stop is known to the driver only)
@@ -38,11 +40,12 @@ class EpochScores:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a trial ended: all planned epochs, a deadline, a crash that would come again, killed from outside, for want
-    of memory, failed by the fault of the machine, or over a limit by its `values`.
+    """How a trial ended: all planned epochs, the end of a leg after which it waits for the others, a deadline, a crash
+    that would come again, killed from outside, for want of memory, failed by the fault of the machine, or over a limit
+    by its `values`.
     """
 
-    kind: Literal["completed", "out-of-time", "crashed", "killed", "out-of-memory", "failed", "over-limit"]
+    kind: Literal["completed", "paused", "out-of-time", "crashed", "killed", "out-of-memory", "failed", "over-limit"]
     reason: str = ""
     values: Mapping[str, float] = field(default_factory=dict)
 
@@ -157,11 +160,7 @@ class TrialFiles:
         states = self.directory / "states"
         states.mkdir(exist_ok=True)
         state = states / f"{epoch:04d}.pth"
-        state.unlink(missing_ok=True)
-        try:
-            os.link(self.last, state)
-        except OSError:  # not every file system has links
-            shutil.copyfile(self.last, state)
+        name_again(self.last, state)
         for old in sorted(states.iterdir(), key=lambda path: int(path.stem))[:-kept]:
             old.unlink()
         return state
@@ -169,6 +168,8 @@ class TrialFiles:
     def drop_states(self) -> None:
         """Removes what only a running trial needs."""
         self.last.unlink(missing_ok=True)
+        for handed in self.directory.glob("handed-*"):
+            handed.unlink()
         shutil.rmtree(self.directory / "states", ignore_errors=True)
 
     @staticmethod
@@ -192,6 +193,31 @@ class TrialFiles:
             ) from error
         partial.replace(self.last)
 
+    def hand(self, donor: "TrialFiles", epoch: int) -> None:
+        """Puts another trial's state of that epoch beside `last.pth`, to be taken up when this trial goes on.
+
+        Raises:
+            TrialSiteError: It is not there.
+        """
+        state = donor.directory / "states" / f"{epoch:04d}.pth"
+        if not state.is_file():
+            raise TrialSiteError(f"{state}: expected the state of the trial to go on from, but got none here")
+        name_again(state, self.directory / f"handed-{epoch:04d}.pth")
+
+    def take_handed(self, epoch: int) -> None:
+        """Lets the state that was handed at that epoch take the place of `last.pth`, once; a kill at any point leaves
+        it to be done again, or done.
+
+        Raises:
+            TrialSiteError: None was taken, and none is there.
+        """
+        handed, taken = self.directory / f"handed-{epoch:04d}.pth", self.directory / "taken.json"
+        if not taken.is_file() or json.loads(taken.read_text())["epoch"] != epoch:
+            self.take_over(handed)
+            taken.with_suffix(".tmp").write_text(json.dumps({"epoch": epoch}))
+            taken.with_suffix(".tmp").replace(taken)
+        handed.unlink(missing_ok=True)
+
     def write_outcome(self, outcome: Outcome) -> None:
         """Writes how the trial ended, whole or not at all, into the room that was reserved for it."""
         partial = self.outcome.with_suffix(".tmp")
@@ -208,3 +234,14 @@ class TrialFiles:
         if not self.outcome.is_file():
             return None
         return Outcome(**json.loads(self.outcome.read_text()))
+
+
+def name_again(file: Path, name: Path) -> None:
+    """Gives a file a second name, which stays as it is when the first one is replaced; a copy where links can't be."""
+    partial = name.with_suffix(".tmp")
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(file, partial)
+    except OSError:
+        shutil.copyfile(file, partial)
+    partial.replace(name)

@@ -26,7 +26,7 @@ CONTROLLER: Any = SimpleNamespace(get_live_trials=lambda: [])  # the rules ask T
 def build_scheduler(
     config: SchedulerConfig, metric: str, mode: Mode, longest_epochs: int, limits: Sequence[Limit] = ()
 ) -> TrialScheduler:
-    """Returns the scheduler that a sweep file names; without one nothing is stopped.
+    """Returns the scheduler that a sweep file names; without one, or with pbt (see `generations`), nothing is stopped.
 
     Args:
         config: Its name and options.

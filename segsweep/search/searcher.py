@@ -141,9 +141,7 @@ class StudySearcher(Searcher):
 
     def _next(self) -> TrialRecord | None:
         """Returns the next trial, None if there is none left or the time or the budget is over."""
-        if self.deadline_unix_s is not None and time.time() >= self.deadline_unix_s:
-            return None
-        if self.spent() is not None:
+        if self._is_over():
             return None
         if self.unfinished:
             return self.unfinished.popleft()
@@ -155,6 +153,11 @@ class StudySearcher(Searcher):
         self.count += 1
         self.live[trial.number] = trial
         return self._record(trial.number)
+
+    def _is_over(self) -> bool:
+        """Tells whether the time or the budget is over."""
+        late = self.deadline_unix_s is not None and time.time() >= self.deadline_unix_s
+        return late or self.spent() is not None
 
     def end_unfinished(self, reason: str) -> None:
         """Ends the trials that have not ended, because the sweep has; their scores stay."""

@@ -2,8 +2,9 @@
 
 User attributes of a study trial: `sample` (knob -> scalar), `config` (TrialConfig as a dict), `origin`, `place`,
 `device_s`, `losses`, `epoch:N` (what else the sweep weighs or limits, see `epochs`), `stopping` (the result that it was
-stopped with), and once it has ended `outcome` and `reason`. Of the study itself: `budget`, how far it was extended
-beyond the sweep file, `end`, why its last launch ended, and `limits`. Imports optuna; only this folder does.
+stopped with), and once it has ended `outcome` and `reason`; under population-based training also `stands_at`,
+`exchanged_at` and `mutations` (see `TrialRecord`). Of the study itself: `budget`, how far it was extended beyond the
+sweep file, `end`, why its last launch ended, and `limits`. Imports optuna; only this folder does.
 """
 
 import math
@@ -23,6 +24,7 @@ from segdata.errors import InputError
 from segsweep.objectives import Mode, Objective
 from segsweep.search.epochs import scores_of, values_of
 from segsweep.search.journal import load_journal
+from segsweep.search.mutations import Mutation, config_in_force, mutations_from
 from segsweep.search.samplers import build_sampler
 from segsweep.search_config import SamplerConfig
 from trainables.limits import GROWING_COSTS, Limit
@@ -58,6 +60,9 @@ class TrialRecord:
     `device_s` is the time it ran times the GPUs that it had, or the CPUs of a trial without one; None if not known.
     `place` is its number, the tries that a kill cut short left out.
     `epochs` maps epoch -> what else the sweep weighs or limits, by name; `broken` are the limits that it breaks.
+    Under population-based training `sample` is what was drawn and `config` what is in force; `mutations` says what came
+    in between, beginning with the values at epoch 0. `stands_at` is the epoch after which the trial waits or went on
+    last, `exchanged_at` the last one at which it was decided whether it goes on from another trial.
     """
 
     number: int
@@ -76,6 +81,14 @@ class TrialRecord:
     place: int = 0
     epochs: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     broken: tuple[str, ...] = ()
+    mutations: tuple[Mutation, ...] = ()
+    stands_at: int = 0
+    exchanged_at: int = 0
+
+    @property
+    def in_force(self) -> dict[str, Any]:
+        """The sample with the values that are in force now."""
+        return {**self.sample, **(self.mutations[-1].values if self.mutations else {})}
 
     @property
     def ended(self) -> bool:
@@ -197,12 +210,13 @@ def record_of(study: Study, trial: FrozenTrial, limits: Sequence[Limit] = ()) ->
         return None
     scores, epochs = scores_of(trial), values_of(trial)
     schedule = ScheduleChoice(**trial.user_attrs["config"]["schedule"])
+    mutations = mutations_from(trial.user_attrs.get("mutations", ()))
     best = best_epoch_of(scores, maximize, trial.user_attrs.get("losses") if schedule.best_by == "loss" else None)
     return TrialRecord(
         number=trial.number,
         origin=trial.user_attrs.get("origin", "sampler"),
         sample=trial.user_attrs["sample"],
-        config=trial.user_attrs["config"],
+        config=config_in_force(trial.user_attrs["config"], mutations),
         outcome=trial.user_attrs.get("outcome", "running") if trial.state.is_finished() else "running",
         reason=trial.user_attrs.get("reason", ""),
         scores=scores,
@@ -215,6 +229,9 @@ def record_of(study: Study, trial: FrozenTrial, limits: Sequence[Limit] = ()) ->
         place=trial.user_attrs.get("place", trial.number),
         epochs=epochs,
         broken=broken_limits(trial, limits, values_at(epochs, best)),
+        mutations=mutations,
+        stands_at=trial.user_attrs.get("stands_at", 0),
+        exchanged_at=trial.user_attrs.get("exchanged_at", 0),
     )
 
 

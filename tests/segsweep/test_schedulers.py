@@ -170,11 +170,12 @@ def test_brackets_take_turns_as_in_an_unbroken_sweep_after_a_kill_while_a_trial_
         assert rule.bracket[f"trial-{known.number}"] is rule.brackets[bracket_of(known.place, rule.sizes)]
 
 
-def test_without_a_scheduler_nothing_stops(search: Open) -> None:
+@pytest.mark.parametrize("written", ["none", "pbt"])
+def test_without_a_rule_nothing_stops(search: Open, written: str) -> None:
     one = search()
     one.searcher.suggest("a")
     one.finish("a", [0.1, 0.2, 0.3])
-    scheduler = scheduler_of("none")
+    scheduler = scheduler_of(written)
     assert type(scheduler) is FIFOScheduler
     announce(scheduler, one.records()[0], "a")
     assert feed(scheduler, "b", 1, 0.0) == CONTINUE
@@ -265,10 +266,10 @@ def test_hyperbands_later_brackets_stop_later() -> None:
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        ("ahsa", r"expected one of none, asha, hyperband, median, but got 'ahsa'. Did you mean asha\?"),
+        ("ahsa", r"expected one of none, asha, hyperband, median, pbt, but got 'ahsa'. Did you mean asha\?"),
         ({"none": {}}, "but got 'none'"),
         ({"asha": {}, "median": {}}, "Name one"),
-        ("pbt", "got pbt, which is not in this version"),
+        ({"pbt": {"quantile": 0.6}}, "less than or equal to 0.5"),
         ({"median": {"grace": 1}}, "median.grace"),
         ({"hyperband": {"brackets": 0}}, "greater than or equal to 1"),
     ],

@@ -1,5 +1,6 @@
 """What a sweep leaves in a real MLflow store on sqlite, and that writing it again changes nothing."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -176,3 +177,26 @@ def test_what_the_store_does_not_take_is_lost_tracking_and_no_crash(
     (tmp_path / "config.py").write_text("")
     with pytest.raises(TrackingLostError, match="No space left on device"):
         recorder.end_trial(0, "FINISHED", {}, [tmp_path / "config.py"])
+
+
+def test_what_changes_in_flight_is_a_curve_and_a_tag_once(project: Project) -> None:
+    mutations: list[dict[str, Any]] = [
+        {"epoch": 0, "donor": None, "values": {"lr": 0.01}},
+        {"epoch": 2, "donor": 3, "values": {"lr": 0.012}},
+    ]
+    recorder = project.recorder()
+    recorder.start_trial(0, {"lr": 0.01}, {})
+    recorder.record_mutations(0, mutations[:1])
+    again = project.recorder()
+    again.start_trial(0, {"lr": 0.01}, {})
+    for _ in range(2):
+        again.record_mutations(0, mutations)
+    (trial,) = project.runs("trial")
+    assert project.history(trial, "pbt/lr") == [(0, 0.01), (2, 0.012)]
+    assert project.history(trial, "pbt/from") == [(2, 3.0)]
+    assert json.loads(trial.data.tags["segsweep.mutations"]) == mutations
+    many = [{"epoch": epoch, "donor": 3, "values": {"lr": 0.01}} for epoch in range(100)]
+    again.record_mutations(0, many)
+    (trial,) = project.runs("trial")
+    newest = json.loads(trial.data.tags["segsweep.mutations"])
+    assert newest == many[-len(newest) :] and len(newest) > 5
