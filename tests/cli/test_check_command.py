@@ -185,3 +185,12 @@ def test_a_check_does_not_wait_for_torch() -> None:
 def test_a_sweep_on_a_preset_is_fine(scenes: Path) -> None:
     text = SEMANTIC[: SEMANTIC.index("space:")] + "preset: litter-solo\nfixed: {init: none}\n"
     assert "sweep.yaml: fine. Images: train 2, val 2." in check(scenes, text, expect=0)
+
+
+@pytest.mark.slow
+def test_what_won_between_two_presets_is_said(instances: Path) -> None:
+    both = INSTANCE.replace("space:\n  lr: {float: [1e-4, 1e-2], log: true}\n", "preset: [particles, nuclei]\n")
+    both = both.replace("model: mask-rcnn, backbone: r18, width: 0.25, epochs: 1", "init: none")
+    lines = check(instances, both, expect=0).splitlines()
+    assert lines[0].startswith("note: preset nuclei wins over particles on model, ")
+    assert lines[1].startswith("sweep.yaml: fine.") and not any("note: " in line for line in lines[1:])
