@@ -118,7 +118,7 @@ def resume(
         recorder = open_recorder(sweep, folder.read_origin(), {})
         tracking = TrackingObserver(recorder, folder.trial, keeper_of(sweep, folder).keeps)
         tracking.synchronize(records)
-        end_run(tracking, sweep, records, spent.end)
+        end_run(tracking, sweep, records, spent)
         return SweepResult(records, spent.end, spent.reason)
 
 
@@ -289,7 +289,7 @@ def run_trials(
     records = trial_records(study)
     ended = over(sweep, study) or cut_short(sweep, records, deadline_unix_s)
     record_end(study, ended)
-    end_run(tracking, sweep, records, ended.end)
+    end_run(tracking, sweep, records, ended)
     return SweepResult(records, ended.end, ended.reason)
 
 
@@ -349,18 +349,19 @@ def show_plan(sweep: Sweep, ended: int, resources: TrialResources, console: Cons
     )
 
 
-def end_run(tracking: TrackingObserver, sweep: Sweep, records: tuple[TrialRecord, ...], end: End) -> None:
-    """Writes what MLflow has missed, and closes the sweep's own run with its best score."""
+def end_run(tracking: TrackingObserver, sweep: Sweep, records: tuple[TrialRecord, ...], ended: Spent) -> None:
+    """Writes what MLflow has missed, and closes the sweep's own run with its best score and why the launch ended."""
     tracking.catch_up(at_once=True)
     best = rank(records, sweep.config.mode)[:1]
     summary = {f"best_{sweep.config.metric}": record.best_score for record in best}
     summary["trials"] = float(len(records))
     if len(sweep.config.objectives) > 1:
         on_front = numbers_on_front(records, sweep.config.objectives)
-        tags = {record.number: str(record.number in on_front).lower() for record in records if record.ended}
-        tracking.write(lambda: tracking.recorder.tag_trials(PARETO_FRONT, tags), "who is on the Pareto front")
-    status: Literal["KILLED", "FINISHED"] = "KILLED" if end == "interrupted" else "FINISHED"
+        front_tags = {record.number: str(record.number in on_front).lower() for record in records if record.ended}
+        tracking.write(lambda: tracking.recorder.tag_trials(PARETO_FRONT, front_tags), "who is on the Pareto front")
+    status: Literal["KILLED", "FINISHED"] = "KILLED" if ended.end == "interrupted" else "FINISHED"
+    tags = {"segsweep.end": ended.end, "segsweep.end_reason": ended.reason}
     tracking.write(
-        lambda: tracking.recorder.end_sweep(status, summary, [RunFolder(sweep.path).sweep_file]),
+        lambda: tracking.recorder.end_sweep(status, summary, [RunFolder(sweep.path).sweep_file], tags),
         "the end of the sweep",
     )

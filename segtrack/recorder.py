@@ -166,7 +166,7 @@ class SweepRecorder:
         for artifact in artifacts:
             if artifact.is_file():
                 self.client.log_artifact(run, str(artifact))
-        self.client.log_batch(run, tags=[RunTag(name, value[:VALUE_LIMIT]) for name, value in tags.items()])
+        self.client.log_batch(run, tags=as_tags(tags))
         self.client.set_terminated(run, status)
 
     @loses_tracking
@@ -180,9 +180,15 @@ class SweepRecorder:
                 run.data.tags[name] = value
 
     @loses_tracking
-    def end_sweep(self, status: RunStatus, summary: Mapping[str, float], artifacts: Sequence[Path] = ()) -> None:
-        """Writes the sweep's summary on its own run and ends it; a resumed sweep opens it again."""
-        self.client.log_batch(self.parent, metrics=as_metrics(summary, 0))
+    def end_sweep(
+        self,
+        status: RunStatus,
+        summary: Mapping[str, float],
+        artifacts: Sequence[Path] = (),
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Writes the sweep's summary and tags on its own run and ends it; a resumed sweep opens it again."""
+        self.client.log_batch(self.parent, metrics=as_metrics(summary, 0), tags=as_tags(tags or {}))
         for artifact in artifacts:
             self.client.log_artifact(self.parent, str(artifact))
         self.client.set_terminated(self.parent, status)
@@ -250,6 +256,11 @@ def as_metrics(values: Mapping[str, float], step: int) -> list[Metric]:
     """Returns finite values as metrics of one step."""
     now_ms = int(time.time() * 1000)
     return [Metric(entry_name(name), value, now_ms, step) for name, value in values.items() if math.isfinite(value)]
+
+
+def as_tags(tags: Mapping[str, str]) -> list[RunTag]:
+    """Returns tags, cut to the length that stores take."""
+    return [RunTag(name, value[:VALUE_LIMIT]) for name, value in tags.items()]
 
 
 def as_params(values: Mapping[str, object]) -> list[Param]:

@@ -62,6 +62,7 @@ def check(sweep: Annotated[Path, typer.Argument(help="The sweep file.")]) -> Non
     counts = ", ".join(f"{name} {len(role.names)}" for name, role in roles.roles.items())
     size = loaded.space.size()
     console = Console(highlight=False, soft_wrap=True, markup=False)
+    print_notes(loaded, console)
     console.print(f"{sweep}: fine. Images: {counts}.")
     console.print(
         f"space: {len(loaded.space.parameters)} parameters"
@@ -88,6 +89,7 @@ def run(
     loaded = load_sweep(sweep)
     with resume_hint(loaded.path):
         console = progress_console(as_json)
+        print_notes(loaded, console)
         console.print(f"starting {loaded.config.name}: loading Ray and MLflow", highlight=False)
         from segsweep.driver import start
 
@@ -121,6 +123,12 @@ def resume(
 
         result = go_on(loaded, console, address, Extension(trials, hours, patience, device_hours))
     show_result(loaded, result, as_json)
+
+
+def print_notes(loaded: "Sweep", console: Console) -> None:
+    """Says what won over what where presets and included files disagree."""
+    for note in loaded.notes:
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
 
 
 def progress_console(as_json: bool) -> Console:

@@ -200,3 +200,12 @@ def test_priors_of_a_model_that_nobody_scored_are_refused(scenes: Path) -> None:
     text = SEMANTIC.replace("model: deeplabv3plus, backbone: r18", "model: unet")
     line = check(scenes, text + "search: {priors: 2}\n")
     assert re.search(r"search.priors: expected models that the zoo has published the mIoU of, but got unet\.", line)
+
+
+@pytest.mark.slow
+def test_what_won_between_two_presets_is_said(instances: Path) -> None:
+    both = INSTANCE.replace("space:\n  lr: {float: [1e-4, 1e-2], log: true}\n", "preset: [particles, nuclei]\n")
+    both = both.replace("model: mask-rcnn, backbone: r18, width: 0.25, epochs: 1", "init: none")
+    lines = check(instances, both, expect=0).splitlines()
+    assert lines[0].startswith("note: preset nuclei wins over particles on model, ")
+    assert lines[1].startswith("sweep.yaml: fine.") and not any("note: " in line for line in lines[1:])

@@ -209,3 +209,12 @@ def test_a_second_driver_on_one_sweep_is_refused(folder: Path) -> None:
             done = segsweep(folder, *command)
             assert f"{run}: expected a sweep that no other driver runs, but got one that is running" in done.stderr
         assert listing(folder) == before
+
+
+@pytest.mark.slow
+def test_a_start_says_what_won_between_two_presets(folder: Path) -> None:
+    with_text("space:\n  lr: {float: [1e-4, 1e-2], log: true}\n", "preset: [particles, nuclei]\n")(folder)
+    storage_is_a_file(folder)  # so that it goes no further
+    done = segsweep(folder, "run", "sweep.yaml")
+    assert done.stdout.splitlines()[0].startswith("note: preset nuclei wins over particles on ")
+    assert len(done.stderr.splitlines()) == 1

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from mlflow.tracking import MlflowClient
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +56,10 @@ def test_patience_ends_a_sweep_which_says_so_and_goes_on_with_more(workplace: An
     assert number < 50 and all(record.ended for record in workplace.records())
     end = workplace.run_folder.study().user_attrs["end"]
     assert end == {"kind": "out-of-patience", "reason": "2 trials ended without a better score (patience)"}
+    client = MlflowClient(f"sqlite:///{workplace.folder}/mlflow.db")
+    (experiment,) = [found for found in client.search_experiments() if found.name != "Default"]
+    (sweep,) = client.search_runs([experiment.experiment_id], "tags.`segsweep.kind` = 'sweep'")
+    assert sweep.data.tags["segsweep.end"] == end["kind"] and sweep.data.tags["segsweep.end_reason"] == end["reason"]
     assert "has finished: 2 trials ended without a better score" in workplace.run("resume", "tiny").stdout
     workplace.run("resume", "tiny", "--patience", "+1")
     assert len(workplace.records()) > number

@@ -67,11 +67,11 @@ def test_a_sweep_is_a_run_and_its_trials_are_children(project: Project, tmp_path
     recorder.record_epoch(0, 1, {"segm_mAP": 0.25, "segm_mAP_s": float("nan")})
     recorder.record_epoch(0, 2, {"segm_mAP": 0.5})
     recorder.end_trial(0, "FINISHED", {"segsweep.outcome": "completed"}, [config, weights, tmp_path / "missing"])
-    recorder.end_sweep("FINISHED", {"best_segm_mAP": 0.5, "trials": 1.0})
+    recorder.end_sweep("FINISHED", {"best_segm_mAP": 0.5, "trials": 1.0}, tags={"segsweep.end": "out-of-patience"})
 
     (sweep,), (trial,) = project.runs("sweep"), project.runs("trial")
     assert (sweep.info.run_name, sweep.info.status, trial.info.run_name) == ("nuclei", "FINISHED", "trial 0000")
-    assert sweep.data.tags["segsweep.fingerprint"] == "f00d"
+    assert (sweep.data.tags["segsweep.fingerprint"], sweep.data.tags["segsweep.end"]) == ("f00d", "out-of-patience")
     assert sweep.data.metrics == {"best_segm_mAP": 0.5, "trials": 1.0}
     assert trial.data.tags["mlflow.parentRunId"] == sweep.info.run_id
     assert trial.data.params == {"lr": "0.01", "model": "mask-rcnn"}
