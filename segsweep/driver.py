@@ -13,40 +13,33 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 
-from search_spaces.trial_config import Scalar
 from segdata.errors import InputError, TrialSiteError
 from segsweep.checkpoints import CheckpointKeeper, store_of
-from segsweep.data_roles import SweepRoles, check_images, read_roles
 from segsweep.ending import Extension, budget_of, extended, over, record_end, record_extension
-from segsweep.initial_weights import check_weights, keep_copies, other_sweeps, try_local_weights
+from segsweep.initial_weights import keep_copies
+from segsweep.launch_checks import Checked, check_sweep
 from segsweep.leaderboard import rank
-from segsweep.own_metrics import try_own_metrics
 from segsweep.pareto import front_first, numbers_on_front
-from segsweep.population_checks import check_population
-from segsweep.preflight import check_configs, check_devices, fitted_values
-from segsweep.priors import require_published
+from segsweep.preflight import check_devices
 from segsweep.progress import ProgressObserver
 from segsweep.ray_session import ray_session
 from segsweep.resources import TrialResources, cluster_nodes, this_machine, trial_resources
 from segsweep.run_folder import Origin, RunFolder
 from segsweep.search.budget import End, Spent
 from segsweep.search.generations import PopulationSearcher
-from segsweep.search.grid import check_grid
 from segsweep.search.proposals import enqueue_baseline, enqueue_wish
 from segsweep.search.searcher import StudySearcher, SweepObserver
 from segsweep.search.study import Study, TrialRecord, trial_records
-from segsweep.starting_points import prior_points, starting_points
+from segsweep.starting_points import prior_points
 from segsweep.sweep_file import Sweep
 from segsweep.tracking import TrackingObserver
 from segsweep.tuning import fit, scheduler_of, trial_context
-from segsweep.wishes import Wish, Wishes
+from segsweep.wishes import Wishes
 from segtrack.recorder import SweepRecorder
-from trainables.description import DataDescription
 
 __all__ = ["SweepResult", "resume", "start"]
 
@@ -65,18 +58,6 @@ class SweepResult:
     def finished(self) -> bool:
         """Whether all trials of the budget have ended."""
         return self.end == "finished"
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What a launch needs to know, all of it checked and nothing written yet."""
-
-    roles: SweepRoles
-    data: DataDescription
-    origin: Origin
-    fitted: Mapping[str, Scalar]
-    local: Mapping[str, Path]  # what `init: sweep:NAME` stands for
-    points: tuple[Wish, ...]  # to begin a new sweep with
 
 
 def start(sweep: Sweep, console: Console, address: str | None = None) -> SweepResult:
@@ -153,7 +134,9 @@ def refuse_taken_name(sweep: Sweep, folder: RunFolder) -> None:
 def launch(sweep: Sweep, folder: RunFolder, console: Console, address: str | None) -> SweepResult:
     """Checks everything, starts Ray and opens the store side by side, then writes the folder and runs."""
     config = sweep.config
-    checked = check(sweep, folder, console)
+    console.print(f"checking data and space of {config.name}", highlight=False)
+    checked = check_sweep(sweep, folder, console)
+    check_store(sweep, checked.origin)
     with ExitStack() as stack:
         if address is not None:
             stack.enter_context(ray_session(address, console))
@@ -174,38 +157,6 @@ def launch(sweep: Sweep, folder: RunFolder, console: Console, address: str | Non
             begin += prior_points(sweep, checked.fitted, begin, resources.gpu, console, here=address is None)
             folder.create(sweep, checked.origin, begin)
         return run_trials(sweep, folder, checked, recorder, resources, console)
-
-
-def check(sweep: Sweep, folder: RunFolder, console: Console) -> Checked:
-    """Reads and checks data and space; writes nothing.
-
-    Raises:
-        InputError: Something about them is wrong, or the data is not what the sweep was started with.
-    """
-    config = sweep.config
-    console.print(f"checking data and space of {config.name}", highlight=False)
-    check_grid(config.search.sampler, sweep.space, sweep.source)
-    require_published(sweep.space, config.search.priors, sweep.source or "sweep")
-    check_population(config, sweep.space, lambda key: f"{sweep.source or 'sweep'}: {'.'.join(map(str, key))}")
-    roles = read_roles(sweep)
-    origin = folder.read_origin() if folder.exists else Origin.new(sweep, roles.fingerprint)
-    if origin.fingerprint != roles.fingerprint:
-        raise InputError.of(
-            f"expected the data that the sweep was started with (fingerprint {origin.fingerprint}), "
-            f"but got other data ({roles.fingerprint})",
-            where=f"data of {folder.sweep_file}",
-            cure="Put the data back, or start a new sweep: scores on different data do not compare.",
-        )
-    check_images(roles)
-    try_own_metrics(sweep.own_metrics, dict(config.objectives), roles.roles["val"].truth, sweep.source)
-    data = roles.describe(folder.data)
-    check_configs(sweep.space, data)
-    local = other_sweeps(sweep, folder)
-    check_weights(sweep, local)
-    check_store(sweep, origin)
-    try_local_weights(sweep, data, local)
-    points = () if folder.exists else starting_points(sweep, console)
-    return Checked(roles, data, origin, fitted_values(sweep.space, data), local, points)
 
 
 def check_store(sweep: Sweep, origin: Origin) -> None:

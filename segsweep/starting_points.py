@@ -12,7 +12,6 @@ from segsweep.priors import choose_priors, gpu_memory_gb
 from segsweep.sweep_file import Sweep
 from segsweep.warm_start import dropped_text, warm_start
 from segsweep.wishes import Wish, wished_parameters
-from segtrack.reader import read_sweep
 
 __all__ = ["prior_points", "starting_points"]
 
@@ -32,6 +31,8 @@ def starting_points(sweep: Sweep, console: Console) -> tuple[Wish, ...]:
             raise InputError(f"{sweep.source or 'sweep'}: search.points[{number - 1}]: {error}") from error
         found.append(Wish(f"point-{number:04d}", parameters))
     if search.warm_start is not None:
+        from segtrack.reader import read_sweep  # MLflow takes seconds to load
+
         project = search.warm_start.project or sweep.project
         earlier = read_sweep(sweep.tracking_uri, project, search.warm_start.sweep)
         start = warm_start(sweep.space, earlier, sweep.config.metric, sweep.config.mode, search.warm_start.top)

@@ -39,35 +39,23 @@ def check(sweep: Annotated[Path, typer.Argument(help="The sweep file.")]) -> Non
     from segsweep.sweep_file import load_sweep
 
     loaded = load_sweep(sweep)  # most mistakes end here, before the seconds that the next imports take
-    from segsweep.data_roles import check_images, read_roles
-    from segsweep.initial_weights import check_weights, other_sweeps, try_local_weights
-    from segsweep.own_metrics import try_own_metrics
-    from segsweep.preflight import check_configs, check_devices
-    from segsweep.priors import require_published
+    from segsweep.launch_checks import check_sweep
+    from segsweep.preflight import check_devices
     from segsweep.resources import gpus_in_reach
     from segsweep.run_folder import RunFolder
-    from segsweep.search.grid import check_grid
 
-    check_grid(loaded.config.search.sampler, loaded.space, loaded.source)
-    require_published(loaded.space, loaded.config.search.priors, loaded.source or "sweep")
+    console, folder = Console(highlight=False, soft_wrap=True, markup=False), RunFolder(loaded.path)
     check_devices(loaded.space, loaded.config.task, gpus_in_reach(loaded.config.resources))
-    roles = read_roles(loaded)
-    check_images(roles)
-    try_own_metrics(loaded.own_metrics, dict(loaded.config.objectives), roles.roles["val"].truth, loaded.source)
-    folder = RunFolder(loaded.path)
-    data, local = roles.describe(folder.data), other_sweeps(loaded, folder)
-    check_configs(loaded.space, data)
-    check_weights(loaded, local)
-    try_local_weights(loaded, data, local)
+    roles = check_sweep(loaded, folder, console).roles
     counts = ", ".join(f"{name} {len(role.names)}" for name, role in roles.roles.items())
     size = loaded.space.size()
-    console = Console(highlight=False, soft_wrap=True, markup=False)
     print_notes(loaded, console)
+    following = f"segsweep resume {folder.path}, as it has begun" if folder.exists else f"segsweep run {sweep}"
     console.print(f"{sweep}: fine. Images: {counts}.")
     console.print(
         f"space: {len(loaded.space.parameters)} parameters"
         + (f", {size} combinations" if size is not None else "")
-        + f"; budget: {loaded.config.budget.trials} trials. Next: segsweep run {sweep}"
+        + f"; budget: {loaded.config.budget.trials} trials. Next: {following}"
     )
 
 
