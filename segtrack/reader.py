@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from segdata.errors import InputError
 from segtrack.recorder import KIND, NUMBER, PARENT, SWEEP, entry_name, first_line
+from segtrack.store import SQLITE
 
 __all__ = ["RecordedSweep", "RecordedTrial", "read_sweep"]
 
@@ -44,6 +46,7 @@ def read_sweep(uri: str, project: str, name: str) -> RecordedSweep:
     Raises:
         InputError: The store does not answer, or has no such sweep.
     """
+    refuse_missing_file(uri)
     try:
         client = MlflowClient(tracking_uri=uri)
         experiment = client.get_experiment_by_name(project)
@@ -71,6 +74,16 @@ def read_sweep(uri: str, project: str, name: str) -> RecordedSweep:
     scored = [trial for trial in trials if trial is not None]
     scored.sort(key=lambda trial: (-trial.score if mode == "max" else trial.score, trial.number))
     return RecordedSweep(name, metric, mode, tuple(scored))
+
+
+def refuse_missing_file(uri: str) -> None:
+    """Raises InputError for a database that is not there, which MLflow would make."""
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
+        raise InputError.of(
+            "expected an MLflow store with earlier sweeps, but got no such file",
+            where=f"warm_start, store {uri}",
+            cure="Check tracking.uri.",
+        )
 
 
 def search(client: MlflowClient, experiment: str, query: str) -> list[Run]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from segdata.errors import InputError
 
-__all__ = ["artifact_location", "resolve_uri"]
+__all__ = ["SQLITE", "artifact_location", "resolve_uri"]
 
 SQLITE = "sqlite:///"
 SERVERS = ("http://", "https://", "postgresql", "mysql", "databricks")

@@ -93,3 +93,9 @@ def test_a_recorded_sweep_is_read_best_first(mode: str, best: list[tuple[int, fl
     assert {trial.number: trial.parameters for trial in found.trials}[1] == {"lr": "0.02", "rcnn___.x": "1"}
     with pytest.raises(InputError, match="expected a sweep that MLflow has in the project nuclei, but got 'older'"):
         read_sweep(uri, "nuclei", "older")
+
+
+def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected an MLflow store with earlier sweeps, but got no such file"):
+        read_sweep(f"sqlite:///{tmp_path / 'mlflow.db'}", "nuclei", "old")
+    assert not list(tmp_path.iterdir())
