@@ -176,7 +176,7 @@ class Sweep:
             if epoch in self.validated:
                 self.searcher.on_trial_result(name, {"epoch": epoch, METRIC: lr})
         if until is None:
-            files.keep_state(end, 1)
+            files.keep_state(end)
             files.write_outcome(Outcome("completed" if end == 5 else "paused"))
             self.searcher.on_trial_complete(name, {"epoch": end, METRIC: lr, "done": True})
             del self.running[name]

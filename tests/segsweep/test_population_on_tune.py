@@ -57,7 +57,7 @@ def stand_in(config, context):
         files.last.with_suffix(".tmp").replace(files.last)
         tune.report({"epoch": epoch, "segm_mAP": past[-1]})
     if config["until"] is not None:
-        files.keep_state(len(past), 1)
+        files.keep_state(len(past))
     with (context.trials / "legs.txt").open("a") as stream:
         stream.write(f"{began} {time.time()}\\n")
     files.write_outcome(Outcome("completed" if config["until"] is None else "paused"))
