@@ -57,7 +57,6 @@ class TrialContext:
     own_metrics: Sequence[OwnMetric] = ()  # the user's, recorded beside the stock ones
     costs: Sequence[str] = ()  # that an objective or a limit names
     limits: Sequence[Limit] = ()
-    kept_states: int = 0  # epochs whose state stays, for a scheduler that lets trials go on from others
 
 
 def trial_files(trials: Path, number: int) -> TrialFiles:
@@ -96,7 +95,7 @@ def paused_or(outcome: Outcome, config: Mapping[str, Any], files: TrialFiles) ->
     epoch = files.read_history()[-1].epoch
     if epoch >= TrialConfig.from_dict(config["trial"]).schedule.planned_epochs:
         return outcome
-    files.keep_state(epoch, 1)
+    files.keep_state(epoch)
     return Outcome("paused", f"waits after epoch {epoch}")
 
 
@@ -104,8 +103,7 @@ def take_up(files: TrialFiles, context: TrialContext) -> None:
     """Fetches what the trial goes on from, and reports its last epoch again if Tune has not heard of that: the driver
     may have died before. It ignores what it knows.
 
-    A trial that was paused, or whose Ray worker died, goes on from its own `last.pth`; a scheduler that lets it go on
-    from another trial (population-based training) hands that one's checkpoint, whose state then takes its place.
+    A trial that was paused, or whose Ray worker died, goes on from its own `last.pth`.
 
     Raises:
         TrialSiteError: The state can't be had here.
@@ -115,13 +113,10 @@ def take_up(files: TrialFiles, context: TrialContext) -> None:
     heard, handed = 0, tune.get_checkpoint()
     if handed is not None:
         with handed.as_directory() as folder:
-            state, heard = TrialFiles.read_pointer(Path(folder))
-        if not state.is_relative_to(files.directory):
-            files.take_over(state)
-            return
+            heard = TrialFiles.read_pointer(Path(folder))
     for row in files.read_history()[-1:]:
         if files.last.is_file() and row.epoch > heard:
-            report(files, row, context)
+            report(files, row)
 
 
 def run_to_outcome(
@@ -236,7 +231,7 @@ def follow(crew: Crew, files: TrialFiles, context: TrialContext, deadline_s: flo
             if context.store is not None:
                 context.store.push(files, values["epoch"])
             row = EpochScores(values.pop("epoch"), values)
-            report(files, row, context)
+            report(files, row)
             if (over := over_limit(context, values, f"at epoch {row.epoch}")) is not None:
                 return over
             crew.answer("go on")
@@ -252,7 +247,7 @@ def over_limit(context: TrialContext, values: Mapping[str, float], when: str) ->
     return Outcome("over-limit", limit.reason(values, when), limited)
 
 
-def report(files: TrialFiles, row: EpochScores, context: TrialContext) -> None:
+def report(files: TrialFiles, row: EpochScores) -> None:
     """Hands one epoch to Tune with a checkpoint; raises SystemExit when Tune decides to stop the trial."""
-    checkpoint = tune.Checkpoint.from_directory(str(files.write_pointer(row.epoch, context.kept_states)))
+    checkpoint = tune.Checkpoint.from_directory(str(files.write_pointer(row.epoch)))
     tune.report({"epoch": row.epoch, **row.scores}, checkpoint=checkpoint)

@@ -5,7 +5,7 @@ config.py       stock MMEngine config            best.pth       weights of the b
 last.pth        what resume needs                history.jsonl  one line an epoch: all scores
 checkpoint/     what Ray is handed: a pointer to last.pth       train.log      output of the training process
 initial_weights.json  what of the model was loaded before the first step (absent with `init: none`)
-states/         last.pth of the newest epochs, for other trials to go on from (only where a scheduler does that)
+states/         last.pth after the last leg, for other trials to go on from (population-based training)
 handed-NNNN.pth another trial's state of that epoch, to go on from (population-based training)
 taken.json      the last epoch at which another trial's state took the place of last.pth
 parts.json      in how many parts each training batch is taken, for want of memory (absent: whole)
@@ -136,17 +136,11 @@ class TrialFiles:
             rows[values["epoch"]] = EpochScores(values["epoch"], values["scores"])
         return tuple(rows[epoch] for epoch in sorted(rows))
 
-    def write_pointer(self, epoch: int, kept_states: int = 0) -> Path:
-        """Writes the directory that Ray is handed as checkpoint: which file, of which epoch.
-
-        Args:
-            epoch: The last one.
-            kept_states: For how many epochs that file stays what it is; 0 = until the next epoch.
-        """
-        file = self.keep_state(epoch, kept_states) if kept_states else self.last
+    def write_pointer(self, epoch: int) -> Path:
+        """Writes the directory that Ray is handed as checkpoint: which file, of which epoch."""
         self.checkpoint.mkdir(exist_ok=True)
         pointer = self.checkpoint / "checkpoint.json"
-        pointer.with_suffix(".tmp").write_text(json.dumps({"file": str(file), "epoch": epoch}))
+        pointer.with_suffix(".tmp").write_text(json.dumps({"file": str(self.last), "epoch": epoch}))
         pointer.with_suffix(".tmp").replace(pointer)
         return self.checkpoint
 
@@ -155,15 +149,15 @@ class TrialFiles:
         with contextlib.suppress(OSError), self.log.open("a") as stream:
             stream.write(f"segsweep: {line}\n")
 
-    def keep_state(self, epoch: int, kept: int) -> Path:
-        """Gives `last.pth` a second name, which the next epochs leave alone; the newest `kept` stay."""
+    def keep_state(self, epoch: int) -> None:
+        """Gives `last.pth` a second name, which the next epochs leave alone, in the place of an earlier one."""
         states = self.directory / "states"
         states.mkdir(exist_ok=True)
         state = states / f"{epoch:04d}.pth"
         name_again(self.last, state)
-        for old in sorted(states.iterdir(), key=lambda path: int(path.stem))[:-kept]:
-            old.unlink()
-        return state
+        for other in states.iterdir():
+            if other != state:
+                other.unlink()
 
     def drop_states(self) -> None:
         """Removes what only a running trial needs."""
@@ -173,10 +167,9 @@ class TrialFiles:
         shutil.rmtree(self.directory / "states", ignore_errors=True)
 
     @staticmethod
-    def read_pointer(folder: Path) -> tuple[Path, int]:
-        """Reads such a directory: the file, which may be another trial's, and its epoch."""
-        values = json.loads((folder / "checkpoint.json").read_text())
-        return Path(values["file"]), int(values["epoch"])
+    def read_pointer(folder: Path) -> int:
+        """Returns the epoch that such a directory tells."""
+        return int(json.loads((folder / "checkpoint.json").read_text())["epoch"])
 
     def take_over(self, state: Path) -> None:
         """Puts another trial's state in the place of `last.pth`, whole or not at all.

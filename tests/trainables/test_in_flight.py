@@ -118,7 +118,7 @@ def test_a_handed_state_is_taken_once_and_a_kill_in_between_is_mended(tmp_path: 
     for files, state in ((donor, "good"), (poor, "poor")):
         files.directory.mkdir()
         files.last.write_text(state)
-        files.keep_state(3, 1)
+        files.keep_state(3)
     poor.hand(donor, 3)
     donor.last.with_suffix(".tmp").write_text("later")
     donor.last.with_suffix(".tmp").replace(donor.last)

@@ -1,4 +1,4 @@
-"""Trials that a scheduler of Ray Tune pauses and resumes in place, as HyperBand and population-based training do."""
+"""Trials that a scheduler of Ray Tune pauses and resumes in place, as HyperBand does."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import ray
 from ray import tune
-from ray.tune.schedulers import FIFOScheduler, HyperBandScheduler, PopulationBasedTraining, TrialScheduler
+from ray.tune.schedulers import FIFOScheduler, HyperBandScheduler, TrialScheduler
 from rich.console import Console
 
 from search_spaces.trial_config import TrialConfig
@@ -67,27 +67,6 @@ class CountsPauses(HyperBandScheduler):
         return decision
 
 
-class KeepsNumbers(PopulationBasedTraining):
-    """Lets a poor trial go on from a good one in its own folder."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            time_attr="epoch",
-            metric="train_loss",
-            mode="min",
-            perturbation_interval=1,
-            hyperparam_mutations={"nothing": [0]},
-            synch=True,
-            quantile_fraction=0.5,
-        )
-        self.clones: list[tuple[int, int]] = []
-
-    def _get_new_config(self, trial: Any, trial_to_clone: Any) -> Any:
-        config, operations = super()._get_new_config(trial, trial_to_clone)
-        self.clones.append((trial.config["number"], trial_to_clone.config["number"]))
-        return config | {"number": trial.config["number"]}, operations
-
-
 class Swept:
     """What trials that ran under a scheduler left."""
 
@@ -111,7 +90,7 @@ def search(one_place: None, litter: DataDescription, tmp_path: Path) -> Search:
 
     def run(scheduler: TrialScheduler, trials: Sequence[TrialConfig]) -> Swept:
         context = TrialContext(
-            litter, tmp_path / "trials", "mIoU", "max", 7, threads=1, loader_workers=0, max_failures=0, kept_states=2
+            litter, tmp_path / "trials", "mIoU", "max", 7, threads=1, loader_workers=0, max_failures=0
         )
         places = ray.cluster_resources()["CPU"]  # all of them for each trial: one at a time
         results = tune.Tuner(
@@ -169,14 +148,3 @@ def test_synchronous_hyperband_pauses_all_and_resumes_the_best(
     assert scheduler.pauses == [(0, 2), (2, 1)]  # two brackets: one of whole plans, one that halves
     assert [len(history) for history in swept.histories] == swept.lines == [2, 2, 2, 1]
     assert swept.histories[2] == unbroken(trials[2])
-
-
-def test_population_based_training_goes_on_from_another_trials_state(
-    search: Search, tiny_trial: Callable[..., TrialConfig]
-) -> None:
-    scheduler = KeepsNumbers()
-    swept = search(scheduler, trials_of(tiny_trial, [2e-3, 1e-8]))
-    assert scheduler.clones[0] == (1, 0)
-    good, poor = swept.histories
-    assert poor[0] != good[0] and poor[1] == good[1]  # from then on it is the other trial to the last bit
-    assert swept.lines == [EPOCHS] * 2
