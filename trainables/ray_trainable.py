@@ -211,9 +211,9 @@ def follow(crew: Crew, files: TrialFiles, context: TrialContext, deadline_s: flo
     while True:
         left_s = None if deadline_s is None else deadline_s - time.time()
         if left_s is not None and left_s <= 0:
-            return Outcome("out-of-time", "the time for this trial was up")
+            return time_is_up(context, deadline_s)
         if files.is_asked_to_stop():
-            return Outcome("out-of-time", "ended by `segsweep stop-trial`")
+            return Outcome("asked-to-stop", "ended by `segsweep stop-trial`")
         patience_s = context.stall_s if crew.place else max(context.stall_s, START_S)
         if time.monotonic() - crew.heard_s > patience_s:
             crew.write_stacks()
@@ -236,6 +236,13 @@ def follow(crew: Crew, files: TrialFiles, context: TrialContext, deadline_s: flo
                 return over
             crew.answer("go on")
             crew.heard()  # Tune may have thought about it for long
+
+
+def time_is_up(context: TrialContext, deadline_s: float | None) -> Outcome:
+    """Returns the end of a trial whose deadline has passed: the sweep's, or its own, which says something about it."""
+    if deadline_s == context.deadline_unix_s or context.trial_timeout_s is None:
+        return Outcome("out-of-time", "the time of the sweep was up")
+    return Outcome("over-time", f"took longer than {context.trial_timeout_s / 60:g} min (trial_timeout_minutes)")
 
 
 def over_limit(context: TrialContext, values: Mapping[str, float], when: str) -> Outcome | None:

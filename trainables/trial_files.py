@@ -40,12 +40,20 @@ class EpochScores:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a trial ended: all planned epochs, the end of a leg after which it waits for the others, a deadline, a crash
-    that would come again, killed from outside, for want of memory, failed by the fault of the machine, or over a limit
-    by its `values`.
-    """
+    """How a trial ended, and why; `values` are those by which it broke a limit."""
 
-    kind: Literal["completed", "paused", "out-of-time", "crashed", "killed", "out-of-memory", "failed", "over-limit"]
+    kind: Literal[
+        "completed",  # all planned epochs
+        "paused",  # at the end of a leg, after which it waits for the others
+        "out-of-time",  # the sweep's
+        "over-time",  # its own
+        "asked-to-stop",  # by the user
+        "over-limit",
+        "crashed",  # it would come again
+        "out-of-memory",
+        "killed",  # from outside
+        "failed",  # by the fault of the machine
+    ]
     reason: str = ""
     values: Mapping[str, float] = field(default_factory=dict)
 

@@ -277,6 +277,8 @@ class StudySearcher(Searcher):
             return "completed", ""
         if known is not None and known.kind == "out-of-time":
             return ("stopped" if record.scores else "failed"), known.reason
+        if known is not None and known.kind in ("over-time", "asked-to-stop"):
+            return "stopped", known.reason
         return "stopped", f"stopped by the scheduler after epoch {last_epoch} of {record.planned_epochs}"
 
     def _tell(self, number: int, outcome: Outcome, reason: str) -> None:
@@ -285,8 +287,8 @@ class StudySearcher(Searcher):
         trial.set_user_attr("reason", reason)
         if number in self.started:
             trial.set_user_attr("device_s", self._device_s(number))
-        known = self.files_of(number).read_outcome() if outcome == "over-limit" else None
-        values = dict(known.values) if known is not None else {}
+        known = self.files_of(number).read_outcome()
+        values = dict(known.values) if known is not None and outcome == "over-limit" else {}
         tell_end(
             self.study,
             trial,
@@ -295,6 +297,7 @@ class StudySearcher(Searcher):
             further=self.further,
             limits=self.limits,
             values=values or record.values,
+            over_time=known is not None and known.kind == "over-time",
         )
 
 

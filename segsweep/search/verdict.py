@@ -40,6 +40,7 @@ def tell_end(
     further: Sequence[Objective],
     limits: Sequence[Limit],
     values: Mapping[str, float],
+    over_time: bool = False,
 ) -> None:
     """Tells how a trial ended, with all constraints, since the Gaussian process wants equally many of each trial.
 
@@ -51,8 +52,10 @@ def tell_end(
         further: Objectives beside the score.
         limits: What it had to keep.
         values: By which the limits are judged.
+        over_time: Whether it took longer than a trial may; to the sampler that is a crash.
     """
-    excesses = {CRASH: 1.0 if outcome == "crashed" else 0.0}
+    unfit = outcome == "crashed" or (outcome == "stopped" and over_time)
+    excesses = {CRASH: 1.0 if unfit else 0.0}
     excesses |= {limit.text: limit.excess(values) for limit in limits}
     known = trial.constraints  # a driver that was killed between here and the end has set some
     for name, excess in excesses.items():
@@ -62,4 +65,5 @@ def tell_end(
         rest = record.values
         study.tell(trial, [record.best_score, *(rest[objective.name] for objective in further)])
     else:
-        study.tell(trial, state=TrialState.FAIL if outcome == "failed" else TrialState.PRUNED)
+        tells_nothing = outcome == "failed" or (outcome == "stopped" and not record.scores and not unfit)
+        study.tell(trial, state=TrialState.FAIL if tells_nothing else TrialState.PRUNED)

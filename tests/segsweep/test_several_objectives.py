@@ -125,7 +125,7 @@ def test_crashed_stopped_and_over_limit_trials_never_end_the_search(
                 one.crash(f"t{index}", "ended by SIGSEGV")
             elif index % 4 == 2:
                 one.report(f"t{index}", 1, 0.5, latency_ms=20.0)
-                one.files(number).write_outcome(Outcome("out-of-time", "ended by `segsweep stop-trial`"))
+                one.files(number).write_outcome(Outcome("asked-to-stop", "ended by `segsweep stop-trial`"))
                 one.searcher.on_trial_complete(f"t{index}", {"epoch": 1, METRIC: 0.5, "latency_ms": 20.0})
             else:
                 lr = one.records()[-1].sample["lr"]

@@ -11,7 +11,7 @@ import pytest
 
 from search_spaces.trial_config import ScheduleChoice, TrialConfig
 from trainables.description import DataDescription
-from trainables.ray_trainable import TrialContext, first_deadline, run_once, trial_files
+from trainables.ray_trainable import TrialContext, first_deadline, run_once, time_is_up, trial_files
 from trainables.trial_files import Outcome
 
 pytestmark = pytest.mark.slow
@@ -31,7 +31,7 @@ def test_a_trial_stops_at_its_own_deadline(
 
     outcome = run_once({"number": 3, "trial": trial.to_dict()}, context, files, deadline_s)
 
-    assert outcome == Outcome("out-of-time", "the time for this trial was up")
+    assert outcome == Outcome("over-time", "took longer than 0.416667 min (trial_timeout_minutes)")
     assert 0 <= time.time() - deadline_s < 10
     assert "Epoch(train)" in files.log.read_text()  # it had really begun
     assert not any(is_training(process, files.log) for process in psutil.process_iter() if process.pid not in before)
@@ -49,7 +49,7 @@ def test_a_trial_that_is_asked_to_stop_ends_in_the_middle_of_an_epoch(
             assert not ending.done()
             time.sleep(0.1)
         files.ask_to_stop()
-        assert ending.result() == Outcome("out-of-time", "ended by `segsweep stop-trial`")
+        assert ending.result() == Outcome("asked-to-stop", "ended by `segsweep stop-trial`")
 
 
 def is_training(process: psutil.Process, log: Path) -> bool:
@@ -63,4 +63,6 @@ def is_training(process: psutil.Process, log: Path) -> bool:
 def test_the_sweeps_deadline_counts_when_it_is_earlier(litter: DataDescription, tmp_path: Path) -> None:
     context = TrialContext(litter, tmp_path, "mIoU", "max", seed=7, threads=1, loader_workers=0, max_failures=2)
     assert first_deadline(context) is None
-    assert first_deadline(replace(context, deadline_unix_s=5.0, trial_timeout_s=60.0)) == 5.0
+    short = replace(context, deadline_unix_s=5.0, trial_timeout_s=60.0)
+    assert first_deadline(short) == 5.0
+    assert time_is_up(short, 5.0) == Outcome("out-of-time", "the time of the sweep was up")
