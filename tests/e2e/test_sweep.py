@@ -25,7 +25,10 @@ def swept(shared_workplace: Any) -> Any:
         {"epochs": 3},
         {"lr": {"choice": [1e-7, 1e-3]}},
         budget={"trials": TRIALS, "concurrent": 2},
-        search={"scheduler": {"asha": {"grace_epochs": 1, "reduction_factor": 2}}, "seed": 5},
+        search={
+            "scheduler": {"asha": {"grace_epochs": 1, "reduction_factor": 2}},
+            "points": [{"lr": 1e-3}, {"lr": 1e-3}, {"lr": 1e-7}, {"lr": 1e-7}],
+        },
         storage={"keep_checkpoints": 3},
     )
     place.ran = place.run("run", "sweep.yaml")
