@@ -121,44 +121,6 @@ def test_nan_never_reaches_the_sampler(search: Open) -> None:
     assert len(one.records()) == 12
 
 
-def test_a_trial_that_ran_out_of_time_keeps_its_scores(search: Open) -> None:
-    one = search()
-    for name, scores, outcome in (("a", [0.3], "stopped"), ("b", [], "failed")):
-        number = one.searcher.suggest(name)["number"]
-        for epoch, score in enumerate(scores, start=1):
-            one.report(name, epoch, score)
-        one.files(number).write_outcome(Outcome("out-of-time", "the time of the sweep was up"))
-        one.searcher.on_trial_complete(name, {"done": True})
-        assert (one.records()[number].outcome, one.records()[number].reason) == (
-            outcome,
-            "the time of the sweep was up",
-        )
-
-
-@pytest.mark.parametrize(
-    ("kind", "scores", "state"),
-    [
-        ("over-time", [0.3], TrialState.PRUNED),
-        ("over-time", [], TrialState.PRUNED),
-        ("asked-to-stop", [0.3], TrialState.PRUNED),
-        ("asked-to-stop", [], TrialState.FAIL),  # which the sampler does not see
-    ],
-)
-def test_the_sampler_keeps_away_from_what_takes_too_long_not_from_what_the_user_ended(
-    kind: Any, scores: list[float], state: TrialState, search: Open
-) -> None:
-    one = search()
-    number = one.searcher.suggest("a")["number"]
-    for epoch, score in enumerate(scores, start=1):
-        one.report("a", epoch, score)
-    one.files(number).write_outcome(Outcome(kind, "because"))
-    one.searcher.on_trial_complete("a", {"done": True})
-    trial, (record,) = frozen(one, number), one.records()
-    assert (trial.state, record.outcome, record.reason) == (state, "stopped", "because")
-    assert trial.constraints["crash"] == (1.0 if kind == "over-time" else 0.0)
-    assert record.broken == ()  # what it reached still counts
-
-
 def test_the_budget_ends_the_search(search: Open) -> None:
     one = search(budget=2)
     assert one.searcher.left == 2
