@@ -19,6 +19,7 @@ __all__ = [
     "Rle",
     "rle_area",
     "rle_bbox",
+    "rle_crop",
     "rle_decode",
     "rle_encode",
     "rle_from_counts",
@@ -93,6 +94,21 @@ def rle_bbox(rle: Rle) -> tuple[float, float, float, float]:
     """Returns the mask's box as xywh in pixels; (0, 0, 0, 0) for an empty mask."""
     x, y, w, h = (float(value) for value in coco_mask.toBbox(rle.to_coco()))
     return (x, y, w, h)
+
+
+def rle_crop(rle: Rle) -> tuple[Mask, int, int]:
+    """Decodes the mask within its box only; returns it with the box's left column and upper row, in pixels.
+
+    The mask is bool (height of the box, width of the box), empty for a mask without pixels.
+    """
+    left, top, width, height = (int(value) for value in rle_bbox(rle))
+    if not width:
+        return np.zeros((0, 0), dtype=np.bool_), 0, 0
+    ends = np.cumsum(_runs_of(rle.counts))
+    within = np.clip(ends - left * rle.height, 0, width * rle.height)  # column-major: columns are one stretch
+    values = np.arange(len(ends)) % 2 == 1
+    columns_WH = np.repeat(values, np.diff(within, prepend=0)).reshape(width, rle.height)
+    return np.ascontiguousarray(columns_WH[:, top : top + height].T), left, top
 
 
 def rle_iou(first: Sequence[Rle], second: Sequence[Rle]) -> npt.NDArray[np.float64]:

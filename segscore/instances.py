@@ -1,37 +1,39 @@
 """Average precision of instances, as COCO defines it, unrounded and at a maxDets that fits the data.
 
-IoU thresholds 0.50:0.05:0.95, precision at 101 recalls, areas small < 32^2 <= medium < 96^2 <= large in pixels,
-mean over classes. The matching is faster-coco-eval's; the means are taken here, in float64.
-May import numpy, faster_coco_eval and `segdata`.
+IoU thresholds 0.50:0.05:0.95, precision at 101 recalls, areas small <= 32^2 <= medium <= 96^2 <= large in pixels,
+mean over classes: the numbers of pycocotools to 1e-12. May import numpy, `segdata` and this package.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from faster_coco_eval import COCO, COCOeval_faster
-from faster_coco_eval import mask as coco_mask
 
-from segdata.coco import ImageRecord, InstanceDataset, ObjectRecord, rle_of
 from segdata.errors import DatasetError, InputError
+from segdata.instances import ImageRecord, InstanceDataset
 from segdata.predictions import ImageInstances, PredictionSet
-from segdata.rle import Rle, rle_area
+from segscore.agreement import require_agreement, require_sound_instances
+from segscore.matching import IOU_THRESHOLDS, Matches
+from segscore.overlaps import Kind, Result, Scene
+from segscore.precision import average_precisions
 
 __all__ = [
     "InstanceScores",
     "Kind",
+    "MEANS",
     "fitting_max_detections",
+    "mean_of_class",
     "results_of_set",
+    "scene_of",
     "score_instance_results",
     "score_instances",
+    "summarize",
 ]
 
-Kind = Literal["segm", "bbox"]
-Result = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]
 _LEAST_MAX_DETECTIONS = 100  # COCO's own
 _CURE = "Predict the truth's images with a model of the truth's classes."
@@ -42,7 +44,7 @@ class InstanceScores:
     """Average precision over a data set; each value in 0..1, NaN where the truth has no such object.
 
     Attributes:
-        kind: Whether masks ("segm") or boxes ("bbox") were matched.
+        kind: Whether masks ("segm"), boxes ("bbox") or masks with their boundaries ("boundary") were matched.
         max_detections: Detections that count for each image and class, those of highest confidence.
         ap: Mean over the IoU thresholds 0.50:0.05:0.95 and over classes.
         ap50: At IoU 0.50.
@@ -81,8 +83,9 @@ def score_instances(
         max_detections: Detections that count for each image and class; None = `fitting_max_detections`.
 
     Raises:
-        DatasetError: If the classes differ, an image of the truth was not predicted, or a mask's size is not its
-            image's.
+        InputError: If the predictions are semantic.
+        DatasetError: If the classes or an image's size differ, an image of the truth was not predicted, or a
+            confidence is not in 0..1.
     """
     results = results_of_set(truth, predictions)
     return score_instance_results(truth, results, kind=kind, max_detections=max_detections)
@@ -92,12 +95,16 @@ def results_of_set(truth: InstanceDataset, predictions: PredictionSet) -> list[d
     """Returns what a prediction set holds of the truth's images as COCO results (boxes xywh in pixels, masks as RLE).
 
     Raises:
-        DatasetError: If the classes differ, or an image of the truth was not predicted.
+        InputError: If the predictions are semantic.
+        DatasetError: If the classes or an image's size differ, an image of the truth was not predicted, or a
+            confidence is not in 0..1.
     """
-    _require_same_classes(truth, predictions)
+    require_agreement(truth, predictions)
     results: list[dict[str, Any]] = []
     for image in truth.images:
-        results += _results_of(image, predictions.instances(image.file_name), truth, predictions.meta.classes)
+        found = predictions.instances(image.file_name)
+        require_sound_instances(found, image.file_name, predictions)
+        results += _results_of(image, found, truth, predictions.meta.classes)
     return results
 
 
@@ -119,18 +126,19 @@ def score_instance_results(
             score is not a number.
         InputError: If `max_detections` is below 1.
     """
+    scene = scene_of(truth, results, kind=kind, max_detections=max_detections)
+    return summarize(truth, scene.matches(kind), kind, scene)
+
+
+def scene_of(
+    truth: InstanceDataset, results: Sequence[Result], *, kind: Kind = "segm", max_detections: int | None = None
+) -> Scene:
+    """Checks truth and results, and makes them ready for matching; arguments and errors of `score_instance_results`."""
     limit = fitting_max_detections(truth, results) if max_detections is None else max_detections
     if limit < 1:
         raise InputError.of(f"expected at least 1, but got {limit}", where="max_detections", cure="Raise it.")
     _require_sound(truth, results, kind)
-    objects = _with_pixels(truth)
-    evaluation = COCOeval_faster(_coco_truth(truth, objects), _coco_results(truth, results, kind), kind)
-    evaluation.params.maxDets = [limit]
-    evaluation.evaluate()
-    evaluation.accumulate()
-    thresholds = np.asarray(evaluation.params.iouThrs)
-    precision = np.asarray(evaluation.eval["precision"])
-    return _summarize(truth, precision, thresholds, kind, limit, len(truth.objects) - len(objects))
+    return Scene(truth, results, limit)
 
 
 def fitting_max_detections(truth: InstanceDataset, results: Iterable[Result]) -> int:
@@ -141,31 +149,43 @@ def fitting_max_detections(truth: InstanceDataset, results: Iterable[Result]) ->
     return 100 * math.ceil(most / 100)
 
 
-def _summarize(
-    truth: InstanceDataset, precision_TRKA1: Floats, thresholds_T: Floats, kind: Kind, limit: int, left_out: int
-) -> InstanceScores:
-    """Takes the means. T: IoU thresholds, R: recalls, K: classes in id order, A: all, small, medium, large."""
-    precision = precision_TRKA1[..., 0]
-    at_50, at_75 = (int(np.argmin(np.abs(thresholds_T - iou))) for iou in (0.5, 0.75))
+def _mean(ap_BTK: Floats) -> Floats:
+    """Mean over thresholds and classes where the truth has objects, (B,), NaN where it has none."""
+    present = ~np.isnan(ap_BTK)
+    count_B = present.sum(axis=(1, 2))
+    total_B = np.where(present, ap_BTK, 0.0).sum(axis=(1, 2))
+    mean_B: Floats = np.where(count_B > 0, total_B / np.maximum(count_B, 1), np.nan)
+    return mean_B
+
+
+_AT_50, _AT_75 = (int(np.argmin(np.abs(IOU_THRESHOLDS - iou))) for iou in (0.5, 0.75))
+MEANS: dict[str, Callable[[Floats], Floats]] = {  # attribute of InstanceScores -> what it is of (B, T, K, A), (B,)
+    "ap": lambda ap_BTKA: _mean(ap_BTKA[..., 0]),
+    "ap50": lambda ap_BTKA: _mean(ap_BTKA[:, [_AT_50], :, 0]),
+    "ap75": lambda ap_BTKA: _mean(ap_BTKA[:, [_AT_75], :, 0]),
+    "ap_small": lambda ap_BTKA: _mean(ap_BTKA[..., 1]),
+    "ap_medium": lambda ap_BTKA: _mean(ap_BTKA[..., 2]),
+    "ap_large": lambda ap_BTKA: _mean(ap_BTKA[..., 3]),
+}
+
+
+def mean_of_class(ap_BTKA: Floats, index: int) -> Floats:
+    """Returns one class's average precision over all areas, (B,)."""
+    return _mean(ap_BTKA[:, :, [index], 0])
+
+
+def summarize(truth: InstanceDataset, matches: Matches, kind: Kind, scene: Scene) -> InstanceScores:
+    """Takes the means over thresholds and classes."""
+    ap_BTKA = average_precisions(matches)
+    classes = enumerate(truth.class_names)
     return InstanceScores(
         kind=kind,
-        max_detections=limit,
-        ap=_mean(precision[:, :, :, 0]),
-        ap50=_mean(precision[at_50, :, :, 0]),
-        ap75=_mean(precision[at_75, :, :, 0]),
-        ap_small=_mean(precision[:, :, :, 1]),
-        ap_medium=_mean(precision[:, :, :, 2]),
-        ap_large=_mean(precision[:, :, :, 3]),
-        per_class=tuple((name, _mean(precision[:, :, k, 0])) for k, name in enumerate(truth.class_names)),
+        max_detections=scene.max_detections,
+        **{name: float(mean(ap_BTKA)[0]) for name, mean in MEANS.items()},
+        per_class=tuple((name, float(mean_of_class(ap_BTKA, index)[0])) for index, name in classes),
         images=len(truth.images),
-        left_out=left_out,
+        left_out=scene.left_out,
     )
-
-
-def _mean(precision: Floats) -> float:
-    """Mean where the truth has objects; COCO marks the rest by -1."""
-    present = precision[precision > -1]
-    return float(present.mean()) if present.size else math.nan
 
 
 def _results_of(
@@ -187,67 +207,6 @@ def _results_of(
     ]
 
 
-def _with_pixels(truth: InstanceDataset) -> list[tuple[ObjectRecord, Rle]]:
-    sizes = {image.id: (image.height, image.width) for image in truth.images}
-    drawn = [(obj, rle_of(obj, *sizes[obj.image_id])) for obj in truth.objects]
-    return [(obj, rle) for obj, rle in drawn if rle_area(rle) > 0]
-
-
-def _coco_truth(truth: InstanceDataset, objects: Sequence[tuple[ObjectRecord, Rle]]) -> Any:
-    annotations = [
-        {
-            "id": number,  # from 1: COCO's evaluation takes 0 for "not matched"
-            "image_id": obj.image_id,
-            "category_id": obj.category_id,
-            "bbox": list(obj.bbox_xywh),
-            "area": obj.area_px,
-            "iscrowd": int(obj.is_crowd),
-            "segmentation": rle.to_coco(),
-        }
-        for number, (obj, rle) in enumerate(objects, start=1)
-    ]
-    return _coco(truth, annotations)
-
-
-def _coco_results(truth: InstanceDataset, results: Sequence[Result], kind: Kind) -> Any:
-    if kind == "segm":
-        areas = coco_mask.area([result["segmentation"] for result in results]) if results else []
-    else:
-        areas = [result["bbox"][2] * result["bbox"][3] for result in results]
-    shape = "segmentation" if kind == "segm" else "bbox"
-    annotations = [
-        {
-            "id": number,
-            "image_id": result["image_id"],
-            "category_id": result["category_id"],
-            "score": float(result["score"]),
-            shape: result[shape],
-            "area": float(area),
-            "iscrowd": 0,
-        }
-        for number, (result, area) in enumerate(zip(results, areas, strict=True), start=1)
-    ]
-    return _coco(truth, annotations)
-
-
-def _coco(truth: InstanceDataset, annotations: list[dict[str, Any]]) -> Any:
-    images = [{"id": image.id, "height": image.height, "width": image.width} for image in truth.images]
-    categories = [{"id": category.id, "name": category.name} for category in truth.categories]
-    return COCO({"images": images, "categories": categories, "annotations": annotations})
-
-
-def _require_same_classes(truth: InstanceDataset, predictions: PredictionSet) -> None:
-    if predictions.meta.task != "instance":
-        raise DatasetError.of("expected an instance prediction set, but got a semantic one", where="task", cure=_CURE)
-    wanted, found = truth.class_names, predictions.meta.classes
-    if set(wanted) != set(found):
-        raise DatasetError.of(
-            f"expected the truth's classes ({', '.join(wanted)}), but got ({', '.join(found)})",
-            where="classes of the prediction set",
-            cure=_CURE,
-        )
-
-
 def _require_sound(truth: InstanceDataset, results: Sequence[Result], kind: Kind) -> None:
     sizes = {image.id: [image.height, image.width] for image in truth.images}
     category_ids = set(truth.category_ids)
@@ -260,7 +219,7 @@ def _require_sound(truth: InstanceDataset, results: Sequence[Result], kind: Kind
         if not math.isfinite(result["score"]):
             raise _wrong(where, "a finite score", str(result["score"]))
         size = sizes[result["image_id"]]
-        if kind == "segm" and list(result["segmentation"]["size"]) != size:
+        if kind != "bbox" and list(result["segmentation"]["size"]) != size:
             raise _wrong(where, f"a mask of [height, width] {size}", str(list(result["segmentation"]["size"])))
 
 

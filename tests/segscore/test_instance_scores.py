@@ -1,15 +1,14 @@
 """Average precision: pycocotools as the oracle to 1e-12, perfect predictions, and what is refused."""
 
-import contextlib
-import io
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from segdata.coco import Category, ImageRecord, InstanceDataset, ObjectRecord, rle_of
 from segdata.errors import DatasetError, InputError
@@ -24,8 +23,9 @@ from segdata.predictions import (
 from segdata.rle import rle_area, rle_bbox, rle_encode
 from segscore import score_instance_results, score_instances
 
-Kind = Literal["segm", "bbox"]
-KINDS: tuple[Kind, ...] = ("segm", "bbox")
+Kind = Literal["segm", "bbox", "boundary"]
+KINDS: tuple[Kind, ...] = ("segm", "bbox", "boundary")
+Oracle = Callable[[InstanceDataset, list[dict[str, Any]], str, int], Any]
 HEIGHT, WIDTH = 200, 240
 CLASSES = (Category(3, "bag"), Category(1, "bottle"), Category(8, "can"), Category(9, "never seen"))
 
@@ -72,45 +72,14 @@ def result(image_id: int, category_id: int, rle: Any, score: float) -> dict[str,
     }
 
 
-def by_pycocotools(truth: InstanceDataset, results: list[dict[str, Any]], kind: Kind, limit: int) -> Any:
-    """pycocotools' precisions (T, R, K, A) at one maxDets."""
-    coco = COCO()
-    coco.dataset = {
-        "images": [{"id": i.id, "height": i.height, "width": i.width} for i in truth.images],
-        "categories": [{"id": c.id, "name": c.name} for c in truth.categories],
-        "annotations": [
-            {
-                "id": number,
-                "image_id": obj.image_id,
-                "category_id": obj.category_id,
-                "bbox": list(obj.bbox_xywh),
-                "area": obj.area_px,
-                "iscrowd": int(obj.is_crowd),
-                "segmentation": rle_of(obj, HEIGHT, WIDTH).to_coco(),
-            }
-            for number, obj in enumerate(truth.objects, start=1)
-        ],
-    }
-    shape = "segmentation" if kind == "segm" else "bbox"
-    wanted = [{key: r[key] for key in ("image_id", "category_id", "score", shape)} for r in results]
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
-        evaluation = COCOeval(coco, coco.loadRes(wanted), kind)
-        evaluation.params.maxDets = [limit]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return evaluation.eval["precision"][..., 0]
-
-
 def mean(precision: np.ndarray) -> float:
     return float(precision[precision > -1].mean()) if (precision > -1).any() else math.nan
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("seed", "per_image", "limit"), [(0, 40, 100), (1, 40, 5), (2, 150, 300), (3, 1, 100)])
-def test_equals_pycocotools(kind: Kind, seed: int, per_image: int, limit: int) -> None:
-    truth, results = crowded_scenes(seed, per_image)
-    precision = by_pycocotools(truth, results, kind, limit)
+def assert_equal_to_pycocotools(
+    truth: InstanceDataset, results: list[dict[str, Any]], kind: Kind, limit: int, oracle: Oracle
+) -> None:
+    precision = oracle(truth, results, kind, limit)
     scores = score_instance_results(truth, results, kind=kind, max_detections=limit)
     expected = {
         "ap": mean(precision[:, :, :, 0]),
@@ -122,11 +91,72 @@ def test_equals_pycocotools(kind: Kind, seed: int, per_image: int, limit: int) -
     }
     for name, value in expected.items():
         np.testing.assert_allclose(getattr(scores, name), value, atol=1e-12, rtol=0, err_msg=name)
-    assert [name for name, _ in scores.per_class] == ["bottle", "bag", "can", "never seen"]
     for index, (_, value) in enumerate(scores.per_class):
         np.testing.assert_allclose(value, mean(precision[:, :, index, 0]), atol=1e-12, rtol=0)
-    assert math.isnan(scores.per_class[-1][1])
-    assert (scores.kind, scores.max_detections, scores.images) == (kind, limit, 4)
+    assert (scores.kind, scores.max_detections, scores.images) == (kind, limit, len(truth.images))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("seed", "per_image", "limit"), [(0, 40, 100), (1, 40, 5), (2, 150, 300), (3, 1, 100)])
+def test_equals_pycocotools(kind: Kind, seed: int, per_image: int, limit: int, by_pycocotools: Oracle) -> None:
+    truth, results = crowded_scenes(seed, per_image)
+    assert_equal_to_pycocotools(truth, results, kind, limit, by_pycocotools)
+    per_class = score_instance_results(truth, results, kind=kind).per_class
+    assert [name for name, _ in per_class] == ["bottle", "bag", "can", "never seen"]
+    assert math.isnan(per_class[-1][1])
+
+
+SIZES = [(1, 1), (6, 6), (6, 6), (8, 6), (7, 6), (32, 32), (33, 32), (96, 96), (97, 100)]  # some of each area range
+
+
+@st.composite
+def rectangles(draw: st.DrawFn) -> tuple[int, int, int, int]:
+    """Few places and sizes, so that many coincide, nest, and overlap several others by equal shares."""
+    return draw(st.integers(0, 4)), draw(st.sampled_from([0, 0, 1, 40])), *draw(st.sampled_from(SIZES))
+
+
+@st.composite
+def any_scene(draw: st.DrawFn) -> tuple[InstanceDataset, list[dict[str, Any]]]:
+    """Up to three images, some empty, of two classes; crowds; confidences that tie; results of no object."""
+    ids = (7, 2, 5)[: draw(st.integers(1, 3))]
+    image, kind = st.sampled_from([*ids[:1], *ids]), st.sampled_from([1, 1, 1, 3])
+    objects, results = [], []
+    for number in range(draw(st.integers(0, 8))):
+        rle = rle_of_rectangle(draw(rectangles()))
+        crowd = draw(st.sampled_from([False, False, False, True]))
+        objects.append(ObjectRecord(number, draw(image), draw(kind), rle, rle_bbox(rle), float(rle_area(rle)), crowd))
+    for _ in range(draw(st.integers(1, 12))):
+        shape = rle_of_rectangle(draw(rectangles()))
+        results.append(result(draw(image), draw(kind), shape, draw(st.sampled_from([0.0, 0.25, 0.5, 0.5, 1.0]))))
+    records = tuple(ImageRecord(number, f"{number}.png", WIDTH, HEIGHT) for number in ids)
+    return InstanceDataset(records, CLASSES, tuple(objects)), results
+
+
+def rle_of_rectangle(rectangle: tuple[int, int, int, int]) -> Any:
+    x, y, width, height = rectangle
+    mask_HW = np.zeros((HEIGHT, WIDTH), dtype=bool)
+    mask_HW[y : y + height, x : x + width] = True
+    return rle_encode(mask_HW)
+
+
+@given(any_scene(), st.sampled_from(KINDS), st.sampled_from([1, 2, 3, 100]))
+@settings(max_examples=300, deadline=None)
+def test_equals_pycocotools_on_any_scene(
+    by_pycocotools: Oracle, scene: tuple[InstanceDataset, list[dict[str, Any]]], kind: Kind, limit: int
+) -> None:
+    assert_equal_to_pycocotools(*scene, kind, limit, by_pycocotools)
+
+
+def test_of_objects_that_overlap_equally_the_later_is_taken(by_pycocotools: Oracle) -> None:
+    rles = [rle_of_rectangle((x, 0, 6, 6)) for x in (0, 2)]
+    objects = tuple(ObjectRecord(i, 7, 1, rle, rle_bbox(rle), 36.0, False) for i, rle in enumerate(rles))
+    truth = InstanceDataset((ImageRecord(7, "7.png", WIDTH, HEIGHT),), CLASSES, objects)
+    # the first lies between both, by 5/7 each; the second is the later object, and overlaps the other by 1/2
+    results = [result(7, 1, rle_of_rectangle((1, 0, 6, 6)), 0.9), result(7, 1, rles[1], 0.8)]
+    assert_equal_to_pycocotools(truth, results, "segm", 100, by_pycocotools)
+    # at 0.50 both are right; up to 0.70 the first alone; from 0.75 the second alone, behind a wrong one
+    expected = (1 + 4 * 51 / 101 + 5 * 0.5 * 51 / 101) / 10
+    assert score_instance_results(truth, results).ap == pytest.approx(expected, abs=1e-12)
 
 
 def test_scores_are_not_rounded() -> None:
