@@ -31,6 +31,7 @@ __all__ = [
     "scene_of",
     "score_instance_results",
     "score_instances",
+    "score_kinds",
     "summarize",
 ]
 
@@ -79,7 +80,7 @@ def score_instances(
     Args:
         truth: Labelled objects; predicted images beyond these are left out.
         predictions: An instance prediction set.
-        kind: Whether to match masks or boxes.
+        kind: Whether to match masks, boxes, or masks with their boundaries.
         max_detections: Detections that count for each image and class; None = `fitting_max_detections`.
 
     Raises:
@@ -118,7 +119,7 @@ def score_instance_results(
         results: Entries with image_id, category_id, score, and, by `kind`, segmentation (compressed RLE:
             {"size": [h, w], "counts"}) or bbox (xywh in pixels). They are not changed. For masks the area that
             decides on small, medium and large is the mask's, for boxes the box's.
-        kind: Whether to match masks or boxes.
+        kind: Whether to match masks, boxes, or masks with their boundaries.
         max_detections: Detections that count for each image and class; None = `fitting_max_detections`.
 
     Raises:
@@ -128,6 +129,14 @@ def score_instance_results(
     """
     scene = scene_of(truth, results, kind=kind, max_detections=max_detections)
     return summarize(truth, scene.matches(kind), kind, scene)
+
+
+def score_kinds(
+    truth: InstanceDataset, results: Sequence[Result], kinds: Sequence[Kind], *, max_detections: int | None = None
+) -> tuple[InstanceScores, ...]:
+    """Scores COCO results by several kinds at once; arguments and errors of `score_instance_results`."""
+    scene = scene_of(truth, results, max_detections=max_detections)
+    return tuple(summarize(truth, scene.matches(kind), kind, scene) for kind in kinds)
 
 
 def scene_of(
@@ -161,8 +170,8 @@ def _mean(ap_BTK: Floats) -> Floats:
 _AT_50, _AT_75 = (int(np.argmin(np.abs(IOU_THRESHOLDS - iou))) for iou in (0.5, 0.75))
 MEANS: dict[str, Callable[[Floats], Floats]] = {  # attribute of InstanceScores -> what it is of (B, T, K, A), (B,)
     "ap": lambda ap_BTKA: _mean(ap_BTKA[..., 0]),
-    "ap50": lambda ap_BTKA: _mean(ap_BTKA[:, [_AT_50], :, 0]),
-    "ap75": lambda ap_BTKA: _mean(ap_BTKA[:, [_AT_75], :, 0]),
+    "ap50": lambda ap_BTKA: _mean(ap_BTKA[:, _AT_50 : _AT_50 + 1, :, 0]),
+    "ap75": lambda ap_BTKA: _mean(ap_BTKA[:, _AT_75 : _AT_75 + 1, :, 0]),
     "ap_small": lambda ap_BTKA: _mean(ap_BTKA[..., 1]),
     "ap_medium": lambda ap_BTKA: _mean(ap_BTKA[..., 2]),
     "ap_large": lambda ap_BTKA: _mean(ap_BTKA[..., 3]),
@@ -171,7 +180,7 @@ MEANS: dict[str, Callable[[Floats], Floats]] = {  # attribute of InstanceScores 
 
 def mean_of_class(ap_BTKA: Floats, index: int) -> Floats:
     """Returns one class's average precision over all areas, (B,)."""
-    return _mean(ap_BTKA[:, :, [index], 0])
+    return _mean(ap_BTKA[:, :, index : index + 1, 0])
 
 
 def summarize(truth: InstanceDataset, matches: Matches, kind: Kind, scene: Scene) -> InstanceScores:

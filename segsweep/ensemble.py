@@ -18,7 +18,7 @@ from ensembling.fusion import METHODS, fuse
 from ensembling.tuning import CANDIDATES, TunedSettings, tune_settings
 from segdata.errors import InputError
 from segdata.predictions import PredictionSet
-from segscore.metrics import METRICS, score_predictions
+from segscore.metrics import METRICS, names_boundaries, score_predictions
 from segsweep.data_roles import SweepRoles, read_roles
 from segsweep.leaderboard import rank
 from segsweep.member_predictions import Members, choose_members
@@ -137,7 +137,8 @@ def scores_of(predictions: PredictionSet, members: Members, role: str) -> dict[s
     """Scores a prediction set against the truth of a role, by the user's metrics as well."""
     truth = members.roles.roles[role].truth
     own = {metric.name: metric.of_set(truth, predictions) for metric in members.sweep.own_metrics}
-    return score_predictions(truth, predictions) | own
+    boundaries = names_boundaries(members.sweep.config.named_metrics)
+    return score_predictions(truth, predictions, boundaries=boundaries) | own
 
 
 def fuse_and_score(members: Members, method: str, scored: str, tuning: str | None, out: Path) -> ScoreRow:

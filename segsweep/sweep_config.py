@@ -318,6 +318,11 @@ class SweepConfig(Section):
         """What each trial has to keep."""
         return tuple(Limit.parse(text) for text in self.constraints)
 
+    @property
+    def named_metrics(self) -> tuple[str, ...]:
+        """What an objective or a limit names."""
+        return (self.metric, *self.further_metrics, *(limit.name for limit in self.limits))
+
     def metrics(self) -> tuple[str, ...]:
         """Returns the metrics that the task can be scored by."""
         return tuple(name for name, metric in METRICS.items() if metric.task == self.task)

@@ -15,6 +15,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.stopper import Stopper
 
 from segdata.errors import SegsweepError
+from segscore.metrics import names_boundaries
 from segsweep.checkpoints import store_of
 from segsweep.preflight import longest_plan
 from segsweep.resources import TrialResources
@@ -105,6 +106,7 @@ def trial_context(
         stall_s=60 * config.stall_minutes,
         store=store_of(config, RunFolder(sweep.path).read_origin()),
         own_metrics=sweep.own_metrics,
+        boundaries=names_boundaries(config.named_metrics),
         costs=tuple(sorted({*config.further_metrics, *(limit.name for limit in config.limits)} & set(COSTS))),
         limits=config.limits,
     )

@@ -17,7 +17,8 @@ from mmengine.registry import METRICS
 from segdata.coco_records import CocoRecords
 from segdata.errors import TrialError
 from segdata.labelmaps import LabelMap, read_classes, read_label_map
-from segscore.instances import score_instance_results
+from segscore.boundaries import boundary_counts
+from segscore.instances import Kind, score_kinds
 from segscore.metrics import all_metrics
 from segscore.own_metric import LabelMaps, OwnMetric, PackedLabels
 from segscore.semantic import SemanticAccumulator, confusion_matrix
@@ -36,15 +37,19 @@ def register_evaluators() -> None:
 
 
 def evaluator_config(
-    data: DataDescription, model: Mapping[str, Any], own_metrics: Sequence[OwnMetric] = ()
+    data: DataDescription, model: Mapping[str, Any], own_metrics: Sequence[OwnMetric] = (), *, boundaries: bool = False
 ) -> dict[str, Any]:
-    """Returns the config of the evaluator over the val role, for a model's config; the user's metrics come on top."""
+    """Returns the config of the evaluator over the val role, for a model's config.
+
+    The user's metrics come on top, and scores of boundaries where a sweep asks for one, since they take longer.
+    """
     if data.task == "instance":
         annotations, floor = str(data.val.annotations), limits_of(model).floor
         config = {"type": InstanceEvaluator.__name__, "annotations": annotations, "minimum_confidence": floor}
     else:
         config = {"type": SemanticEvaluator.__name__, "labels": str(data.val.labels)}
-    return config | ({"own_metrics": tuple(own_metrics)} if own_metrics else {})
+    wanted = {"own_metrics": tuple(own_metrics), "boundaries": boundaries}
+    return config | {name: value for name, value in wanted.items() if value}
 
 
 @contextmanager
@@ -64,12 +69,17 @@ class InstanceEvaluator(BaseMetric):
     """
 
     def __init__(
-        self, annotations: str, minimum_confidence: float = 0.0, own_metrics: Sequence[OwnMetric] = ()
+        self,
+        annotations: str,
+        minimum_confidence: float = 0.0,
+        own_metrics: Sequence[OwnMetric] = (),
+        boundaries: bool = False,
     ) -> None:
         super().__init__(collect_device=GATHERED)
         self.minimum_confidence = minimum_confidence
         self.truth = CocoRecords(Path(annotations))
         self.own_metrics = own_metrics
+        self.kinds: tuple[Kind, ...] = ("segm", "bbox", *(("boundary",) if boundaries else ()))
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Keeps each image's objects as COCO results."""
@@ -81,18 +91,20 @@ class InstanceEvaluator(BaseMetric):
         """Scores all images at once."""
         found = [entry for image in results for entry in image]
         truth = self.truth.dataset()
-        masks = score_instance_results(truth, found, kind="segm")
-        boxes = score_instance_results(truth, found, kind="bbox")
+        values: dict[str, float] = {}
+        for scores in score_kinds(truth, found, self.kinds):
+            values |= all_metrics(scores)
         with failure_logged():
             own = {metric.name: metric.of_instances(truth, found) for metric in self.own_metrics}
-        return all_metrics(masks) | all_metrics(boxes) | own
+        return values | own
 
 
 @dataclass(frozen=True, slots=True)
 class SemanticResult:  # MMEngine makes any tuple a plain one
-    """What is kept of an image: pixels by place in the confusion matrix, and, for the user's metrics, its labels."""
+    """What is kept of an image: pixels by place in the confusion matrix, of boundaries, and for the user its labels."""
 
     counts: dict[int, int]
+    boundary: tuple[tuple[int, ...], ...] | None = None
     stem: str = ""
     labels: PackedLabels | None = None
 
@@ -100,21 +112,24 @@ class SemanticResult:  # MMEngine makes any tuple a plain one
 class SemanticEvaluator(BaseMetric):
     """mIoU over the data set and as the mean over images, from counts, and the user's metrics."""
 
-    def __init__(self, labels: str, own_metrics: Sequence[OwnMetric] = ()) -> None:
+    def __init__(self, labels: str, own_metrics: Sequence[OwnMetric] = (), boundaries: bool = False) -> None:
         super().__init__(collect_device=GATHERED)
         self.labels = Path(labels)
         self.classes, self.ignore_index = read_classes(self.labels)
         self.own_metrics = own_metrics
+        self.boundaries = boundaries
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Counts each image's pixels at the size of its label map."""
         for sample in data_samples:
             stem = Path(sample["img_path"]).stem
             predicted_HW = sample["pred_sem_seg"]["data"].squeeze(0).cpu().numpy().astype(np.uint8)
-            counts = confusion_matrix(self.truth_of(stem), predicted_HW, len(self.classes), self.ignore_index).ravel()
+            compared = self.truth_of(stem), predicted_HW, len(self.classes), self.ignore_index
+            counts = confusion_matrix(*compared).ravel()
             found = {int(place): int(counts[place]) for place in np.flatnonzero(counts)}
+            edges = tuple(map(tuple, boundary_counts(*compared).tolist())) if self.boundaries else None
             kept = (stem, PackedLabels.of(predicted_HW)) if self.own_metrics else ()
-            self.results.append(SemanticResult(found, *kept))
+            self.results.append(SemanticResult(found, edges, *kept))
 
     def truth_of(self, stem: str) -> LabelMap:
         """Reads the label map of an image."""
@@ -122,11 +137,12 @@ class SemanticEvaluator(BaseMetric):
 
     def compute_metrics(self, results: list[SemanticResult]) -> dict[str, float]:
         """Adds the images up and turns counts into ratios."""
-        total = SemanticAccumulator(self.classes, self.ignore_index)
+        total = SemanticAccumulator(self.classes, self.ignore_index, self.boundaries)
         for image in results:
             counts = np.zeros(len(self.classes) ** 2, dtype=np.int64)
             counts[list(image.counts)] = list(image.counts.values())
-            total.add_counts(counts.reshape(len(self.classes), len(self.classes)))
+            edges = None if image.boundary is None else np.array(image.boundary, dtype=np.int64)
+            total.add_counts(counts.reshape(len(self.classes), len(self.classes)), edges)
         with failure_logged():
             return all_metrics(total.scores()) | self.own_scores(results)
 

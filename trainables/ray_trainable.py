@@ -55,6 +55,7 @@ class TrialContext:
     stall_s: float = 1800.0  # without a batch; then the training process counts as stuck
     store: CheckpointStore | None = None  # where checkpoints are copied to
     own_metrics: Sequence[OwnMetric] = ()  # the user's, recorded beside the stock ones
+    boundaries: bool = False  # whether an objective or a limit is a score of boundaries
     costs: Sequence[str] = ()  # that an objective or a limit names
     limits: Sequence[Limit] = ()
 
@@ -185,6 +186,7 @@ def requests_of(
         processes=context.processes,
         rendezvous=rendezvous,
         own_metrics=context.own_metrics,
+        boundaries=context.boundaries,
         costs=context.costs,
         until=config.get("until"),
     )

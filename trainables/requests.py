@@ -33,6 +33,7 @@ class TrialRequest:
     rank: int = 0  # this one's number among them
     rendezvous: Path | None = None  # a file by which they find each other
     own_metrics: Sequence[OwnMetric] = ()  # the user's, recorded beside the stock ones
+    boundaries: bool = False  # whether an objective or a limit is a score of boundaries
     costs: Sequence[str] = ()  # that an objective or a limit names
     until: int | None = None  # the epoch after whose validation training ends; None = the plan's end
 

@@ -160,7 +160,9 @@ def build_runner(config: dict[str, Any], request: TrialRequest, files: TrialFile
     """Builds the Runner with our evaluator in the place of the stock one; it writes no checkpoints by itself."""
     live = dict(config)
     live["model"] = put_training_parts(live["model"])
-    live["val_evaluator"] = evaluator_config(request.data, config["model"], request.own_metrics)
+    live["val_evaluator"] = evaluator_config(
+        request.data, config["model"], request.own_metrics, boundaries=request.boundaries
+    )
     live.pop("test_dataloader"), live.pop("test_evaluator"), live.pop("test_cfg")
     for loader in ("train_dataloader", "val_dataloader"):
         live[loader] = put_reading(live[loader], request.data.task)

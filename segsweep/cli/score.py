@@ -1,20 +1,20 @@
-"""`segsweep score`: a prediction set against the truth. Imports Typer, rich, `segdata` and `segscore`."""
+"""`segsweep score`: a prediction set against the truth, and against another set. Imports Typer, rich and segscore."""
 
 import json
-import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from segdata.coco import InstanceDataset, read_coco
+from segdata.coco import InstanceDataset
 from segdata.errors import InputError
-from segdata.labelmaps import SemanticDataset, read_labels
+from segdata.labelmaps import SemanticDataset
 from segdata.predictions import PredictionSet
-from segscore import InstanceScores, all_metrics, score_reports
-from segscore.metrics import Scores
+from segscore import Evaluation, differences, evaluate, fitting_limit, intervals
+from segsweep.cli.score_record import comparison_record, score_record
+from segsweep.cli.score_tables import print_comparison, print_confusion, print_notes, print_reliability, print_scores
+from segsweep.truth_source import read_truth
 
 __all__ = ["score"]
 
@@ -23,82 +23,86 @@ _WIDTH = 80
 
 def score(
     predictions: Annotated[Path, typer.Argument(help="A prediction set: a folder with meta.json.")],
-    annotations: Annotated[Path | None, typer.Option(help="Truth of instances: a COCO JSON file.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="Truth of pixels: a folder of label maps.")] = None,
-    images: Annotated[Path | None, typer.Option(help="The images of --labels.")] = None,
+    truth: Annotated[Path, typer.Argument(help="A COCO JSON file, a folder of label maps, or a dataset folder.")],
+    against: Annotated[Path | None, typer.Option(help="Another prediction set: is the first really better?")] = None,
+    images: Annotated[Path | None, typer.Option(help="Images of the label maps; default: images/ beside them.")] = None,
     max_detections: Annotated[
         int | None, typer.Option(help="Detections that count an image and class; default: all there are.")
     ] = None,
+    batch: Annotated[int, typer.Option(help="Images a batch, for the mean IoU over batches.")] = 8,
+    resamples: Annotated[int, typer.Option(help="Resamples of the images, for intervals and test; 0: none.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 7,
+    confusion: Annotated[bool, typer.Option("--confusion", help="Also show which classes are mixed up.")] = False,
+    calibration: Annotated[bool, typer.Option("--calibration", help="Also show the reliability table.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, unrounded.")] = False,
 ) -> None:
-    """Scores predictions of a model or an ensemble, on the images of the truth.
+    """Scores predictions of a model or an ensemble on the images of the truth, with intervals over the images.
 
-    Example: segsweep score runs/nuclei/ensemble/predictions --annotations data/nuclei/test.json
+    Example: segsweep score runs/nuclei/ensemble/predictions data/nuclei/test.json --against other-predictions
     """
-    truth = _truth(annotations, labels, images)
-    reports = score_reports(truth, PredictionSet.open(predictions), max_detections=max_detections)
-    if as_json:
-        typer.echo(json.dumps(_record(predictions, reports), indent=2, allow_nan=False))
-        return
+    first = PredictionSet.open(predictions)
+    second = None if against is None else PredictionSet.open(against)
+    _check_options(first, second, resamples, confusion, calibration)
+    labelled = read_truth(truth, first.meta.task, images)
+    limit = _limit(labelled, first, second, max_detections)
     console = Console(width=_WIDTH, markup=False, highlight=False)
-    for scores in reports:
-        console.print(_table(scores))
-        console.print(_averaging(scores))
+    with Console(stderr=True).status("matching"):
+        one = evaluate(labelled, first, max_detections=limit, batch=batch)
+        other = None if second is None else evaluate(labelled, second, max_detections=limit, batch=batch)
+    with Console(stderr=True).status("resampling the images"):
+        sure = intervals(one.samples, resamples=resamples, seed=seed) if resamples else {}
+        apart = {}
+        if other is not None and resamples:
+            apart = differences(one.samples, other.samples, resamples=resamples, seed=seed)
+    if as_json:
+        record = score_record(predictions, one, sure, {"resamples": resamples, "seed": seed})
+        if other is not None:
+            record["against"] = comparison_record(Path(str(against)), other, apart)
+        typer.echo(json.dumps(record, indent=2, allow_nan=False))
+        return
+    if other is None:
+        print_scores(console, one, sure)
+    else:
+        print_comparison(console, one, other, apart, (str(predictions), str(against)))
+    _print_more(console, one, confusion, calibration)
+    print_notes(console, one, resamples)
 
 
-def _truth(annotations: Path | None, labels: Path | None, images: Path | None) -> InstanceDataset | SemanticDataset:
-    if annotations is not None and labels is None:
-        return read_coco(annotations)
-    if annotations is None and labels is not None and images is not None:
-        return read_labels(images, labels)
-    given = {"--annotations": annotations, "--labels": labels, "--images": images}
-    raise InputError.of(
-        "expected --annotations FILE, or --labels FOLDER with --images FOLDER, "
-        f"but got {', '.join(name for name, path in given.items() if path is not None) or 'neither'}",
-        where="segsweep score",
-        cure="Name the truth of the predicted images.",
-    )
+def _print_more(console: Console, evaluation: Evaluation, confusion: bool, calibration: bool) -> None:
+    if confusion:
+        print_confusion(console, evaluation)
+    if calibration:
+        print_reliability(console, evaluation)
 
 
-def _record(predictions: Path, reports: tuple[Scores, ...]) -> dict[str, Any]:
-    values: dict[str, float | None] = {}
-    for scores in reports:
-        values |= {name: None if math.isnan(value) else value for name, value in all_metrics(scores).items()}
-    limits = [scores.max_detections for scores in reports if isinstance(scores, InstanceScores)]
-    left_out = [scores.left_out for scores in reports if isinstance(scores, InstanceScores)]
-    return {
-        "predictions": str(predictions),
-        "images": reports[0].images,
-        "max_detections": limits[0] if limits else None,
-        "objects_left_out": left_out[0] if left_out else 0,
-        "averaging": [_averaging(scores) for scores in reports],
-        "metrics": values,
-    }
-
-
-def _table(scores: Scores) -> Table:
-    table = Table("metric", title=f"{_title(scores)}, {scores.images} images", title_justify="left")
-    table.add_column("score", justify="right")
-    table.columns[0].overflow = "fold"
-    for name, value in all_metrics(scores).items():
-        table.add_row(name, "absent" if math.isnan(value) else f"{value:.4f}")
-    return table
-
-
-def _title(scores: Scores) -> str:
-    if not isinstance(scores, InstanceScores):
-        return "Pixels"
-    return f"{'Masks' if scores.kind == 'segm' else 'Boxes'}, maxDets {scores.max_detections}"
-
-
-def _averaging(scores: Scores) -> str:
-    if not isinstance(scores, InstanceScores):
-        return (
-            "mIoU: mean over classes of the IoU over all images. mIoU_per_image: mean over images of the mean over "
-            "their classes. accuracy: share of all pixels. Absent classes are in no mean."
+def _check_options(
+    first: PredictionSet, second: PredictionSet | None, resamples: int, confusion: bool, calibration: bool
+) -> None:
+    """Refuses before anything is read what can't be shown."""
+    if 0 < resamples < 100 or resamples < 0:
+        raise InputError.of(f"expected 0, or 100 or more, but got {resamples}", where="--resamples", cure="Take 1000.")
+    if confusion and first.meta.task == "instance":
+        raise InputError.of(
+            "expected a semantic prediction set, but got an instance one", where="--confusion", cure="Leave it out."
         )
-    left_out = f" {scores.left_out} objects of the truth without a pixel are left out." if scores.left_out else ""
-    return (
-        f"{scores.kind}_mAP: mean over IoU 0.50:0.05:0.95, 101 recalls and classes, with at most "
-        f"{scores.max_detections} detections an image and class. s, m, l: area to 32^2, to 96^2, above." + left_out
-    )
+    if calibration and first.meta.codec == "labels":
+        raise InputError.of(
+            "expected predictions with confidences, but got labels only",
+            where="--calibration",
+            cure="Predict with probabilities, or leave it out.",
+        )
+    if second is not None and second.meta.task != first.meta.task:
+        raise InputError.of(
+            f"expected predictions of the same task, {first.meta.task}, but got {second.meta.task}",
+            where=f"--against {second.path}",
+            cure="Compare like with like.",
+        )
+
+
+def _limit(
+    truth: InstanceDataset | SemanticDataset, first: PredictionSet, second: PredictionSet | None, wanted: int | None
+) -> int | None:
+    """Returns the maxDets for both sets."""
+    if second is None or wanted is not None or not isinstance(truth, InstanceDataset):
+        return wanted
+    return fitting_limit(truth, first, second)

@@ -36,10 +36,10 @@ def test_a_sweeps_best_trial_predicts_a_role_that_can_be_scored(swept: Any) -> N
     assert (told["images"], told["predicted_now"], told["failed"]) == (IMAGES, IMAGES, {})
     meta = PredictionSet.open(swept.folder / "role").meta
     assert meta.dataset_fingerprint and meta.config_hash and told["source"] == f"trial {meta.trial}"
-    scored = swept.run("score", "role", "--annotations", "data/annotations.json", "--json").stdout
+    scored = swept.run("score", "role", "data/annotations.json", "--json").stdout
     by_folder = swept.run("predict", f"runs/tiny/trials/{meta.trial}", "--images", "data/images", "--out", "folder")
     assert f"trial {meta.trial}: {IMAGES} images predicted" in by_folder.stdout
-    again = swept.run("score", "folder", "--annotations", "data/annotations.json", "--json").stdout
+    again = swept.run("score", "folder", "data/annotations.json", "--json").stdout
     assert json.loads(scored)["metrics"] == json.loads(again)["metrics"]
 
 

@@ -12,8 +12,11 @@ from segdata.errors import InputError
 from segdata.labelmaps import SemanticDataset, read_labels, write_classes, write_label_map
 from segdata.predictions import PredictionSet, truth_as_predictions
 from segscore import METRICS, score_predictions
+from segscore.metrics import names_boundaries
 
-INSTANCE_NAMES = {f"{kind}_mAP{suffix}" for kind in ("segm", "bbox") for suffix in ("", "_50", "_75", "_s", "_m", "_l")}
+SUFFIXES = ("", "_50", "_75", "_s", "_m", "_l")
+INSTANCE_NAMES = {f"{kind}_mAP{suffix}" for kind in ("segm", "bbox") for suffix in SUFFIXES}
+BOUNDARY_NAMES = {f"boundary_AP{suffix}" for suffix in SUFFIXES}
 
 
 @pytest.fixture
@@ -50,12 +53,32 @@ def test_semantic_gets_its_scores_by_name(pixels: SemanticDataset, tmp_path: Pat
     assert values == {"mIoU": 1, "mIoU_per_image": 1, "accuracy": 1, "IoU/background": 1, "IoU/bag": 1}
 
 
+def test_boundaries_are_scored_where_they_are_asked_for(
+    objects: InstanceDataset, pixels: SemanticDataset, tmp_path: Path
+) -> None:
+    found = PredictionSet.open(truth_as_predictions(objects, tmp_path / "objects"))
+    values = score_predictions(objects, found, boundaries=True)
+    per_class = {f"{kind}/{name}" for kind in ("segm_mAP", "bbox_mAP", "boundary_AP") for name in objects.class_names}
+    assert set(values) == INSTANCE_NAMES | BOUNDARY_NAMES | per_class
+    assert (values["boundary_AP"], values["boundary_AP/bag"], values["boundary_AP_m"]) == (1.0, 1.0, 1.0)
+    of_pixels = PredictionSet.open(truth_as_predictions(pixels, tmp_path / "pixels"))
+    assert score_predictions(pixels, of_pixels, boundaries=True)["boundary_IoU"] == 1.0
+
+
+def test_names_of_boundaries_are_known() -> None:
+    assert {name for name in METRICS if names_boundaries([name])} == BOUNDARY_NAMES | {"boundary_IoU"}
+    assert (
+        names_boundaries(["mIoU", "boundary_IoU"]) and not names_boundaries([]) and not names_boundaries(["boundary"])
+    )
+
+
 def test_every_metric_belongs_to_a_task() -> None:
-    assert {name for name, metric in METRICS.items() if metric.task == "instance"} == INSTANCE_NAMES
+    assert {name for name, metric in METRICS.items() if metric.task == "instance"} == INSTANCE_NAMES | BOUNDARY_NAMES
     assert {name for name, metric in METRICS.items() if metric.task == "semantic"} == {
         "mIoU",
         "mIoU_per_image",
         "accuracy",
+        "boundary_IoU",
     }
 
 
