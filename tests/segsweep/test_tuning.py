@@ -11,8 +11,11 @@ from ray.tune.error import TuneError
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from segdata.errors import SegsweepError, SpaceError
+from segdata.synthetic import synthesize
 from segsweep import tuning
-from segsweep.run_folder import RunFolder
+from segsweep.resources import TrialResources
+from segsweep.run_folder import Origin, RunFolder
+from segsweep.sweep_file import load_sweep
 
 
 class Falling:
@@ -65,3 +68,27 @@ def test_tune_prints_nothing_for_a_trial_that_ends_without_a_result(capsys: pyte
     assert "completed" in capsys.readouterr().out  # why SilentTune is there
     tuning.SilentTune().on_trial_complete(0, [], ended)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        ("metric: segm_mAP", False),
+        ("metric: boundary_AP", True),
+        ("metric: [segm_mAP, boundary_AP_50]\nmode: max", True),
+        ('constraints: ["boundary_AP_m >= 0.2"]', True),
+    ],
+)
+def test_trials_score_boundaries_where_the_sweep_names_them(written: str, wanted: bool, tmp_path: Path) -> None:
+    synthesize("particles", tmp_path / "data", 2, seed=0)
+    role = "{annotations: data/annotations.json, images: data/images}"
+    (tmp_path / "sweep.yaml").write_text(
+        f"name: first\ntask: instance\n{written}\ndata:\n  train: {role}\n  val: {role}\n"
+        "search: {scheduler: none}\nbudget: {trials: 1}\nfixed: {model: mask-rcnn}\n"
+    )
+    nothing: Any = None
+    resources = TrialResources(cpu=1, gpu=0, concurrent=1)
+    sweep = load_sweep(tmp_path / "sweep.yaml")
+    RunFolder(sweep.path).create(sweep, Origin.new(sweep, "f00d"))
+    context = tuning.trial_context(sweep, nothing, resources, None)
+    assert context.boundaries is wanted
