@@ -89,6 +89,7 @@ def test_trials_score_boundaries_where_the_sweep_names_them(written: str, wanted
     nothing: Any = None
     resources = TrialResources(cpu=1, gpu=0, concurrent=1)
     sweep = load_sweep(tmp_path / "sweep.yaml")
+    sweep.path.mkdir(parents=True)
     RunFolder(sweep.path).create(sweep, Origin.new(sweep, "f00d"))
     context = tuning.trial_context(sweep, nothing, resources, None)
     assert context.boundaries is wanted
