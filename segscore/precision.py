@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 RECALLS: Floats = np.linspace(0.0, 1.0, 101, dtype=np.float64)
-_NUMBERS_AT_ONCE = 200_000
+_NUMBERS_AT_ONCE = 50_000
 
 
 def average_precisions(matches: Matches, weight_BN: Floats | None = None) -> Floats:

@@ -11,7 +11,7 @@ from segdata.coco import InstanceDataset
 from segdata.errors import InputError
 from segdata.labelmaps import SemanticDataset
 from segdata.predictions import PredictionSet
-from segscore import Evaluation, differences, evaluate, fitting_limit, intervals
+from segscore import Difference, Evaluation, Interval, differences, evaluate, fitting_limit, intervals
 from segsweep.cli.score_record import comparison_record, score_record
 from segsweep.cli.score_tables import print_comparison, print_confusion, print_notes, print_reliability, print_scores
 from segsweep.truth_source import read_truth
@@ -49,30 +49,32 @@ def score(
     with Console(stderr=True).status("matching"):
         one = evaluate(labelled, first, max_detections=limit, batch=batch)
         other = None if second is None else evaluate(labelled, second, max_detections=limit, batch=batch)
+    sure: dict[str, Interval] = {}
+    apart: dict[str, Difference] = {}
     with Console(stderr=True).status("resampling the images"):
-        sure = intervals(one.samples, resamples=resamples, seed=seed) if resamples else {}
-        apart = {}
-        if other is not None and resamples:
+        if resamples and (other is None or as_json):
+            sure = intervals(one.samples, resamples=resamples, seed=seed)
+        if resamples and other is not None:
             apart = differences(one.samples, other.samples, resamples=resamples, seed=seed)
     if as_json:
         record = score_record(predictions, one, sure, {"resamples": resamples, "seed": seed})
-        if other is not None:
-            record["against"] = comparison_record(Path(str(against)), other, apart)
-        typer.echo(json.dumps(record, indent=2, allow_nan=False))
+        against_record = {} if other is None else {"against": comparison_record(str(against), other, apart)}
+        typer.echo(json.dumps(record | against_record, indent=2, allow_nan=False))
         return
     if other is None:
         print_scores(console, one, sure)
     else:
         print_comparison(console, one, other, apart, (str(predictions), str(against)))
-    _print_more(console, one, confusion, calibration)
-    print_notes(console, one, resamples)
+    _print_more(console, one, resamples, confusion, calibration)
 
 
-def _print_more(console: Console, evaluation: Evaluation, confusion: bool, calibration: bool) -> None:
+def _print_more(console: Console, one: Evaluation, resamples: int, confusion: bool, calibration: bool) -> None:
+    """Prints what was asked for besides, and how to read the numbers."""
     if confusion:
-        print_confusion(console, evaluation)
+        print_confusion(console, one)
     if calibration:
-        print_reliability(console, evaluation)
+        print_reliability(console, one)
+    print_notes(console, one, resamples)
 
 
 def _check_options(

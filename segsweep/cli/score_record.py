@@ -33,10 +33,10 @@ def score_record(
     }
 
 
-def comparison_record(path: Path, other: Evaluation, apart: Mapping[str, Difference]) -> dict[str, Any]:
+def comparison_record(path: str, other: Evaluation, apart: Mapping[str, Difference]) -> dict[str, Any]:
     """Returns the other set's scores, and by how much the first differs from it."""
     return {
-        "predictions": str(path),
+        "predictions": path,
         "metrics": {name: _number(value) for name, value in other.values.items()},
         "differences": {
             name: {
