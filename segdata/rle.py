@@ -104,10 +104,11 @@ def rle_crop(rle: Rle) -> tuple[Mask, int, int]:
     left, top, width, height = (int(value) for value in rle_bbox(rle))
     if not width:
         return np.zeros((0, 0), dtype=np.bool_), 0, 0
-    ends = np.cumsum(_runs_of(rle.counts))
-    within = np.clip(ends - left * rle.height, 0, width * rle.height)  # column-major: columns are one stretch
+    ends = np.cumsum(_runs_of(rle.counts)) - left * rle.height
+    within = np.minimum(np.maximum(ends, 0), width * rle.height)  # column-major, so the columns are one stretch
+    within[1:] -= within[:-1].copy()
     values = np.arange(len(ends)) % 2 == 1
-    columns_WH = np.repeat(values, np.diff(within, prepend=0)).reshape(width, rle.height)
+    columns_WH = np.repeat(values, within).reshape(width, rle.height)
     return np.ascontiguousarray(columns_WH[:, top : top + height].T), left, top
 
 

@@ -208,6 +208,18 @@ def test_detections_beyond_max_detections_are_ignored(tmp_path: Path) -> None:
     assert dict(scores.per_class)["c"] == 1.0
 
 
+def test_a_recall_is_reached_by_the_division_that_pycocotools_does() -> None:
+    truth = dense_truth(100)
+    one_image = InstanceDataset(truth.images[:1], truth.categories, tuple(o for o in truth.objects if o.image_id == 0))
+    results = [
+        result(0, obj.category_id, rle_of(obj, HEIGHT, WIDTH), 1.0) for obj in one_image.objects if obj.category_id == 1
+    ]
+    for found in range(1, 51):  # of 50 objects; 0.14 x 50, for one, is a little more than 7 in floating point
+        reached = np.count_nonzero(np.linspace(0, 1, 101) <= found / 50)
+        per_class = dict(score_instance_results(one_image, results[:found]).per_class)
+        assert per_class["a"] == pytest.approx(reached / 101, abs=1e-15), found
+
+
 def test_objects_without_a_pixel_are_left_out_and_counted() -> None:
     truth = dense_truth(5)
     sliver = ObjectRecord(99, 0, 1, ((50.1, 50.1, 50.3, 50.1, 50.3, 50.3),), (50.1, 50.1, 0.2, 0.2), 0.02, False)
