@@ -18,6 +18,7 @@ __all__ = [
 ]
 
 _FEW_IMAGES = 30
+_LEAST_SHARE = 0.0005  # of a class's pixels; less would be shown as 0.0 %
 
 
 def print_scores(console: Console, evaluation: Evaluation, sure: Mapping[str, Interval]) -> None:
@@ -63,15 +64,16 @@ def print_reliability(console: Console, evaluation: Evaluation) -> None:
 
 
 def print_confusion(console: Console, evaluation: Evaluation) -> None:
-    """Prints, for each true class, the classes that its pixels were taken for, the most frequent first."""
+    """Prints, for each true class, what its pixels were taken for, the most frequent first; `--json` has all."""
     if evaluation.confusion is None:
         return
     names = [name for name, _ in evaluation.scores[0].per_class]
     table = _table("Confusion", "true class", "pixels", "predicted as")
-    table.columns[-1].justify, table.columns[-1].overflow = "left", "fold"
+    table.columns[-1].justify, table.columns[-1].no_wrap = "left", False
     for name, row in zip(names, evaluation.confusion.tolist(), strict=True):
         total = sum(row)
-        order = sorted((index for index in range(len(row)) if row[index]), key=lambda index: -row[index])
+        shown = [index for index in range(len(row)) if row[index] >= _LEAST_SHARE * total > 0]
+        order = sorted(shown, key=lambda index: -row[index])
         shares = [f"{names[index]} {100 * row[index] / total:.1f} %" for index in order]
         table.add_row(name, f"{total}", ", ".join(shares) or "absent")
     console.print(table)

@@ -115,6 +115,24 @@ def test_confusion_names_what_each_class_was_taken_for(semantic: tuple[Path, Pat
     assert "mIoU_per_batch_2" in rows
 
 
+def test_confusion_of_many_classes_keeps_their_names_whole(tmp_path: Path) -> None:
+    names = tuple(f"class number {index}" for index in range(9))
+    rng = np.random.default_rng(0)
+    for folder, label_HW in (("truth", rng.integers(0, 9, (40, 50))), ("found", rng.integers(0, 9, (40, 50)))):
+        for part in ("images", "labels"):
+            (tmp_path / folder / part).mkdir(parents=True)
+        write_classes(tmp_path / folder / "labels", names)
+        Image.new("RGB", (50, 40)).save(tmp_path / folder / "images" / "a.png")
+        write_label_map(label_HW.astype(np.uint8), tmp_path / folder / "labels" / "a.png")
+    found = read_labels(tmp_path / "found" / "images", tmp_path / "found" / "labels")
+    result = run(truth_as_predictions(found, tmp_path / "predictions"), tmp_path / "truth", "--confusion")
+    assert result.exit_code == 0, result.output
+    assert max(map(len, result.output.splitlines())) <= 80
+    counts = {name: rows_of(result)[name][0] for name in names}
+    labels = np.asarray(Image.open(tmp_path / "truth" / "labels" / "a.png"))
+    assert counts == {name: str((labels == index).sum()) for index, name in enumerate(names)}
+
+
 def disc(x: int, radius: int) -> Rle:
     rows, columns = np.ogrid[:64, :96]
     return rle_encode((columns - x) ** 2 + (rows - 32) ** 2 < radius**2)
