@@ -1,9 +1,12 @@
 """Fusing prediction sets into one, image by image: memory does not grow with the number of images.
 
-    wbf        instance   weighted boxes fusion; the masks of a cluster by weighted vote
-    nms        instance   the most confident of objects that overlap by mask
-    soft-vote  semantic   mean of class probabilities
-    hard-vote  semantic   the class that most members name
+    wbf          instance   weighted boxes fusion; the masks of a cluster by weighted vote
+    mask-fusion  instance   clusters by mask, the mask by weighted vote, the box from the mask
+    nms          instance   the most confident of objects that overlap
+    soft-nms     instance   all objects; those that overlap a more confident one become less confident
+    nmw          instance   as nms, but what would be removed moves what stays
+    soft-vote    semantic   mean of class probabilities
+    hard-vote    semantic   the class that most members name
 
 Imports `segdata` and this package.
 """
@@ -16,7 +19,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ensembling.instances import fuse_by_boxes, fuse_by_suppression
+from ensembling.instances import fuse_by_boxes, fuse_by_masks, fuse_by_nms, fuse_by_nmw, fuse_by_soft_nms
 from ensembling.members import open_members
 from ensembling.settings import FusionSettings
 from ensembling.votes import hard_vote, member_weights, soft_vote
@@ -121,7 +124,10 @@ def _hard(
 
 METHODS: dict[str, Method] = {
     "wbf": Method("instance", "coco-rle", ("coco-rle",), _instances_with(fuse_by_boxes)),
-    "nms": Method("instance", "coco-rle", ("coco-rle",), _instances_with(fuse_by_suppression)),
+    "mask-fusion": Method("instance", "coco-rle", ("coco-rle",), _instances_with(fuse_by_masks)),
+    "nms": Method("instance", "coco-rle", ("coco-rle",), _instances_with(fuse_by_nms)),
+    "soft-nms": Method("instance", "coco-rle", ("coco-rle",), _instances_with(fuse_by_soft_nms)),
+    "nmw": Method("instance", "coco-rle", ("coco-rle",), _instances_with(fuse_by_nmw)),
     "soft-vote": Method("semantic", "prob8", ("prob8",), _soft),
     "hard-vote": Method("semantic", "labels", ("prob8", "labels"), _hard),
 }

@@ -212,7 +212,7 @@ def test_soft_vote_of_labels_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["soft-vote", "average"])
 def test_a_method_for_the_other_task_is_refused(method: str, pair: list[Path], tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=rf"expected a method for instance predictions \(wbf, nms\), but got '{method}'"
+        InputError, match=rf"expected a method for instance predictions \(wbf, mask-fusion, .*\), but got '{method}'"
     ):
         fuse(pair, tmp_path / "out", method=method)
     assert not (tmp_path / "out").exists()
