@@ -37,7 +37,7 @@ def parse(text: Bytes, lengths_N: Ints) -> Parsed:
             number = shift = 0
             more = True
             while more and at < stop:
-                code = np.int64(text[at]) - 48
+                code = int(text[at]) - 48
                 number |= (code & 31) << shift
                 shift += 5
                 more = (code & 32) != 0
