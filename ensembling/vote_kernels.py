@@ -16,9 +16,9 @@ __all__ = [
     "add_confident",
     "add_logs",
     "add_logs_of_bytes",
-    "are_sound",
     "finish_confident",
     "finish_geometric",
+    "highest_bits",
     "largest",
     "winners",
 ]
@@ -41,14 +41,14 @@ def add(part_CP: Array, share: Any, start: int, sum_CB: Array) -> None:
 
 
 @compiled
-def are_sound(part_CP: Array, start: int, pixels: int) -> bool:
-    """Whether all probabilities of the block are within 0..1; NaN is not."""
-    bad = 0
-    for c in range(len(part_CP)):
-        part = part_CP[c, start : start + pixels]
+def highest_bits(bits_CP: Array, start: int, pixels: int) -> Any:
+    """Largest of the block's floats, read as whole numbers: those of 0..1 come first, then all others and NaN."""
+    highest = bits_CP[0, start] * 0
+    for c in range(len(bits_CP)):
+        bits = bits_CP[c, start : start + pixels]
         for p in range(pixels):
-            bad |= not (part[p] >= 0 and part[p] <= 1)
-    return bad == 0
+            highest = max(highest, bits[p])
+    return highest
 
 
 @compiled

@@ -14,9 +14,9 @@ from ensembling.vote_kernels import (
     add_confident,
     add_logs,
     add_logs_of_bytes,
-    are_sound,
     finish_confident,
     finish_geometric,
+    highest_bits,
     largest,
     winners,
 )
@@ -30,6 +30,7 @@ Array = npt.NDArray[Any]
 Labels = npt.NDArray[np.uint8]
 Weights = npt.NDArray[np.float64]
 _BLOCK = 1 << 13  # pixels taken at a time, so that all that is summed stays in the processor's cache
+_FLOAT_BLOCK = 1 << 11  # the same for floats
 _STEPS = 255  # of a probability in 8 bits
 
 
@@ -134,7 +135,8 @@ def _checked(
                 where=f"member {member}",
                 cure="Convert them.",
             )
-    return [np.ascontiguousarray(part).reshape(shape[0], -1) for part in probabilities], share_M, shape
+    parts = [part.astype(np.float32) if part.dtype == np.float16 else part for part in probabilities]
+    return [np.ascontiguousarray(part).reshape(shape[0], -1) for part in parts], share_M, shape
 
 
 def _blocks(parts: Sequence[Array], share_M: Weights, mean: Mean) -> Iterator[tuple[int, Array, float]]:
@@ -145,34 +147,34 @@ def _blocks(parts: Sequence[Array], share_M: Weights, mean: Mean) -> Iterator[tu
     votes_M = votes_M.astype(np.uint16 if narrow else np.int32)
     unit = 1.0 / (float(votes_M.sum()) * _STEPS) if whole else 1.0
     classes, pixels = parts[0].shape
-    for start in range(0, pixels, _BLOCK):
-        block = min(_BLOCK, pixels - start)
+    size = _BLOCK if whole else _FLOAT_BLOCK
+    for start in range(0, pixels, size):
+        block = min(size, pixels - start)
         if whole:
             sum_CB: Array = np.zeros((classes, block), dtype=votes_M.dtype)
             for part, votes in zip(parts, votes_M, strict=True):
                 add(part, votes, start, sum_CB)
         else:
             sum_CB = np.zeros((classes, block))
-            _require_sound(parts, start, block)
             _FLOAT_MEANS[mean](parts, share_M, start, sum_CB)
         yield start, sum_CB, unit
 
 
 def _arithmetic(parts: Sequence[Array], share_M: Weights, start: int, sum_CB: Array) -> None:
-    for part, share in zip(parts, share_M.tolist(), strict=True):
+    for part, share in _sound(parts, share_M, start, sum_CB.shape[1]):
         add(part, share * _scale(part), start, sum_CB)
 
 
 def _geometric(parts: Sequence[Array], share_M: Weights, start: int, sum_CB: Array) -> None:
     total_B = np.zeros(sum_CB.shape[1])
-    for part, share in zip(parts, share_M.tolist(), strict=True):
+    for part, share in _sound(parts, share_M, start, sum_CB.shape[1]):
         (add_logs_of_bytes if part.dtype == np.uint8 else add_logs)(part, share, start, sum_CB, total_B)
     finish_geometric(sum_CB, total_B)
 
 
 def _confident(parts: Sequence[Array], share_M: Weights, start: int, sum_CB: Array) -> None:
     weight_B = np.zeros(sum_CB.shape[1])
-    for part, share in zip(parts, share_M.tolist(), strict=True):
+    for part, share in _sound(parts, share_M, start, sum_CB.shape[1]):
         add_confident(part, share, _scale(part), start, sum_CB, weight_B)
     finish_confident(sum_CB, weight_B)
 
@@ -185,16 +187,22 @@ def _scale(part: Array) -> float:
     return 1.0 / _STEPS if part.dtype == np.uint8 else 1.0
 
 
-def _require_sound(parts: Sequence[Array], start: int, block: int) -> None:
-    for member, part in enumerate(parts):
-        if part.dtype == np.uint8 or are_sound(part, start, block):
-            continue
-        some = part[:, start : start + block]
-        raise InputError.of(
-            f"expected probabilities within 0..1, but got {some.min()} to {some.max()}",
-            where=f"member {member}",
-            cure="Predict the member again.",
-        )
+def _sound(parts: Sequence[Array], share_M: Weights, start: int, block: int) -> Iterator[tuple[Array, float]]:
+    """Yields members and their weights; each is checked just before it is used, so that it is read once."""
+    for member, (part, share) in enumerate(zip(parts, share_M.tolist(), strict=True)):
+        if part.dtype != np.uint8 and highest_bits(part.view(f"u{part.itemsize}"), start, block) > _bits_of_one(part):
+            some = part[:, start : start + block] + 0.0  # -0.0, whose bits are high too, becomes 0.0
+            if not (some.min() >= 0.0 and some.max() <= 1.0):
+                raise InputError.of(
+                    f"expected probabilities within 0..1, but got {some.min()} to {some.max()}",
+                    where=f"member {member}",
+                    cure="Predict the member again.",
+                )
+        yield part, share
+
+
+def _bits_of_one(part: Array) -> int:
+    return int(np.ones(1, dtype=part.dtype).view(f"u{part.itemsize}")[0])
 
 
 def _require_shape(found: tuple[int, ...], wanted: tuple[int, ...], member: int) -> None:
