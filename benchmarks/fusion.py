@@ -124,7 +124,10 @@ def masks_by_numpy(found: list[Member], crop: bool) -> list[tuple[float, Rle]]:
         boxes = np.array([(x, y, x + w, y + h) for x, y, w, h in map(rle_bbox, rles)], int)
         masks = [decoded(rle)[inside(box)].copy() for rle, box in zip(rles, boxes, strict=True)]
     else:
-        masks = list(np.stack([decoded(rle) for rle in rles]))
+        stack_NHW = np.empty((len(rles), height, width), dtype=bool)
+        for mask_HW, rle in zip(stack_NHW, rles, strict=True):
+            mask_HW[:] = decoded(rle)
+        masks = list(stack_NHW)
     areas = np.array([np.count_nonzero(mask) for mask in masks])
 
     def iou(a: int, b: int) -> float:

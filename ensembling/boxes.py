@@ -86,7 +86,9 @@ def fuse_boxes(
             within 0..1.
     """
     require_sound(objects)
-    boxes, confidences, classes = objects.boxes_xyxy, objects.confidences, objects.classes
+    boxes = np.ascontiguousarray(objects.boxes_xyxy, dtype=np.float64)
+    confidences = np.ascontiguousarray(objects.confidences, dtype=np.float64)
+    classes = np.ascontiguousarray(objects.classes, dtype=np.int64)
     taken_by = confidences * weights_M[objects.members] if count_boxes else confidences
     order = np.lexsort((objects.members, -taken_by))
     if minimum_confidence > 0:
