@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ensembling.settings import FusionSettings
+from ensembling.vote_kernels import labels_of_grid
 from ensembling.votes import hard_vote, soft_vote, soft_vote_labels
 from segdata.predictions import PredictedImage, PredictionSet, PredictionWriter
-from segdata.probabilities import enlarge, resample
+from segdata.probabilities import resample
 
 __all__ = ["fuse_hard", "fuse_soft"]
 
@@ -30,7 +31,7 @@ def fuse_soft(
 ) -> None:
     """Soft vote: the mean of the members' probabilities, `settings.mean`; stores it, or its labels.
 
-    Labels are those of the mean before it is rounded to 8 bits, enlarged to the image's size.
+    Labels are those of the mean before it is rounded to 8 bits, bilinear between block centres.
     """
     stride = min(member.meta.stride for member in sets)
     parts = [_aligned(member, image, stride) for member in sets]
@@ -40,8 +41,7 @@ def fuse_soft(
         return
     voted_CHW = soft_vote(parts, weights, mean=settings.mean)
     if writer.codec == "labels":
-        full_CHW = enlarge(voted_CHW, image.height, image.width, stride)
-        writer.add_labels(image, soft_vote_labels([np.clip(full_CHW, 0, 1)]))
+        writer.add_labels(image, labels_of_grid(voted_CHW, stride, image.height, image.width))
         return
     np.multiply(voted_CHW, np.float32(255), out=voted_CHW)
     writer.add_packed(image, np.rint(voted_CHW, out=voted_CHW).astype(np.uint8))

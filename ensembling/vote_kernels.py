@@ -19,6 +19,7 @@ __all__ = [
     "finish_confident",
     "finish_geometric",
     "highest_bits",
+    "labels_of_grid",
     "largest",
     "winners",
 ]
@@ -131,6 +132,43 @@ def finish_geometric(sum_CB: Floats, total_B: Floats) -> None:
     for c in range(classes):
         for p in range(pixels):
             sum_CB[c, p] = min(sum_CB[c, p] * found[p], 1.0)
+
+
+@compiled
+def labels_of_grid(prob_Chw: npt.NDArray[np.float32], stride: int, height: int, width: int) -> Bytes:
+    """Class with the largest probability at each pixel, (height, width), bilinear between the centres of blocks.
+
+    Pixels at one place of their blocks have the same shares of the blocks to their left and right: they are taken
+    together.
+    """
+    classes, rows, columns = prob_Chw.shape
+    label_HW = np.empty((height, width), dtype=np.uint8)
+    row = np.empty(columns + 2, np.float32)  # with the first and last block again at the ends
+    best, found = np.empty((stride, columns), np.float32), np.empty((stride, columns), np.uint8)
+    for y in range(height):
+        place = min(max((y + 0.5) / stride - 0.5, 0.0), rows - 1.0)
+        above, lower = int(place), np.float32(place - int(place))
+        below = min(above + 1, rows - 1)
+        best[:], found[:] = -1.0, 0
+        for c in range(classes):
+            upper_row, lower_row = prob_Chw[c, above], prob_Chw[c, below]
+            for j in range(columns):
+                row[j + 1] = upper_row[j] + (lower_row[j] - upper_row[j]) * lower
+            row[0], row[columns + 1] = row[1], row[columns]
+            for phase in range(stride):
+                offset = (phase + 0.5) / stride - 0.5
+                left = row[0:columns] if offset < 0 else row[1 : columns + 1]
+                right = row[1 : columns + 1] if offset < 0 else row[2 : columns + 2]
+                share = np.float32(offset + 1.0 if offset < 0 else offset)
+                most, label = best[phase], found[phase]
+                for j in range(columns):
+                    value = left[j] + (right[j] - left[j]) * share
+                    more = value > most[j]
+                    most[j] = value if more else most[j]
+                    label[j] = c if more else label[j]
+        for x in range(width):
+            label_HW[y, x] = found[x % stride, x // stride]
+    return label_HW
 
 
 @compiled

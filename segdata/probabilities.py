@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["enlarge", "pack", "resample", "unpack"]
+__all__ = ["pack", "resample", "unpack"]
 
 
 def pack(prob_CHW: npt.NDArray[Any], stride: int) -> npt.NDArray[np.uint8]:
@@ -32,7 +32,12 @@ def _block_means(prob_CHW: npt.NDArray[Any], stride: int) -> npt.NDArray[Any]:
 
 def unpack(packed: npt.NDArray[np.uint8], height: int, width: int, stride: int) -> npt.NDArray[np.float32]:
     """Unpacks to float32 (C, height, width), bilinear between block centres."""
-    return enlarge(packed.astype(np.float32) / np.float32(255), height, width, stride)
+    prob_CHW = packed.astype(np.float32) / np.float32(255)
+    if stride == 1:
+        return prob_CHW
+    size = (packed.shape[2] * stride, packed.shape[1] * stride)
+    full = [cv2.resize(channel, size, interpolation=cv2.INTER_LINEAR)[:height, :width] for channel in prob_CHW]
+    return np.stack(full).astype(np.float32, copy=False)
 
 
 def resample(
@@ -44,12 +49,3 @@ def resample(
     """
     means = _block_means(unpack(packed, height, width, stride), finer_stride)
     return np.clip(means, 0, 1).astype(np.float32, copy=False)
-
-
-def enlarge(prob_CHW: npt.NDArray[np.float32], height: int, width: int, stride: int) -> npt.NDArray[np.float32]:
-    """Brings (C, ceil(H/stride), ceil(W/stride)) to (C, height, width), bilinear between block centres."""
-    if stride == 1:
-        return prob_CHW
-    size = (prob_CHW.shape[2] * stride, prob_CHW.shape[1] * stride)
-    full = [cv2.resize(channel, size, interpolation=cv2.INTER_LINEAR)[:height, :width] for channel in prob_CHW]
-    return np.stack(full).astype(np.float32, copy=False)

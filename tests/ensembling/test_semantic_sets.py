@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from ensembling import FusionSettings, fuse
+from ensembling.vote_kernels import labels_of_grid
 from segdata.errors import DatasetError, InputError
 from segdata.predictions import PredictedImage, PredictionMeta, PredictionSet, PredictionWriter
+from segdata.probabilities import unpack
 
 HEIGHT, WIDTH = 22, 30
 IMAGES = (
@@ -54,7 +56,7 @@ def test_coarser_members_are_brought_to_the_finest_stride(tmp_path: Path) -> Non
     np.testing.assert_allclose(fused.packed("b.png") / 255, expected, atol=0.5 / 255 + 1e-5)
 
 
-@pytest.mark.parametrize("strides", [(1, 1), (4, 4), (1, 4)])
+@pytest.mark.parametrize("strides", [(1, 1), (4, 4), (1, 4), (7, 7)])
 def test_labels_are_those_of_the_unrounded_mean(strides: tuple[int, int], tmp_path: Path) -> None:
     members = [PredictionSet.open(write(tmp_path / str(seed), seed, stride=s)) for seed, s in enumerate(strides)]
     out = fuse(
@@ -67,6 +69,18 @@ def test_labels_are_those_of_the_unrounded_mean(strides: tuple[int, int], tmp_pa
     clear = first - second > 1e-4
     assert clear.mean() > 0.95
     np.testing.assert_array_equal(fused.labels("a.png")[clear], mean_CHW.argmax(axis=0)[clear])
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 8])
+def test_labels_of_a_grid_are_those_of_the_enlarged_probabilities(stride: int) -> None:
+    """As `PredictionSet.labels` has them, up to ties that rounding decides; sides that are no multiples of strides."""
+    height, width = 61, 83
+    grid = (7, -(-height // stride), -(-width // stride))
+    packed = np.random.default_rng(stride).integers(0, 256, grid).astype(np.uint8)
+    prob_CHW = unpack(packed, height, width, stride)
+    labels_HW = labels_of_grid((packed / 255).astype(np.float32), stride, height, width)
+    chosen_HW = np.take_along_axis(prob_CHW, labels_HW[None].astype(np.int64), axis=0)[0]
+    np.testing.assert_allclose(chosen_HW, prob_CHW.max(axis=0), atol=1e-6)
 
 
 def test_members_of_other_class_lists_are_told_apart(tmp_path: Path) -> None:

@@ -224,6 +224,31 @@ def test_hard_vote_does_not_depend_on_the_order_of_members(
     np.testing.assert_array_equal(hard_vote(label_MHW[order], 4, [weights[index] for index in order]), voted)
 
 
+@given(
+    hnp.arrays(np.uint8, (3, 3, 5), elements=st.integers(0, 3)),
+    st.lists(st.sampled_from([0.1, 0.2, 0.3, 1.0, 2**0.5, 3.1]), min_size=3, max_size=3),
+    st.integers(1, 3),
+)
+@settings(max_examples=60, deadline=None)
+def test_hard_vote_of_copies_is_that_of_the_members(label_MHW: np.ndarray, weights: list[float], copies: int) -> None:
+    """A member twice at half weight is once, and identical members are one of them."""
+    first, *others = label_MHW
+    half = weights[0] / 2
+    twice = hard_vote([first, first, *others], 4, [half, half, *weights[1:]])
+    np.testing.assert_array_equal(twice, hard_vote(list(label_MHW), 4, weights))
+    np.testing.assert_array_equal(hard_vote([first] * copies, 4, weights[:copies]), first)
+
+
+@given(
+    hnp.arrays(np.uint8, (4, 3, 5), elements=st.integers(0, 6)), st.lists(st.integers(1, 40), min_size=4, max_size=4)
+)
+@settings(max_examples=60, deadline=None)
+def test_hard_vote_equals_counting(label_MHW: np.ndarray, weights: list[int]) -> None:
+    """Whole weights, so that plain sums are exact; the lowest class of a tie."""
+    counted = np.stack([np.tensordot(weights, label_MHW == label, 1) for label in range(7)])
+    np.testing.assert_array_equal(hard_vote(list(label_MHW), 7, [w / 7 for w in weights]), counted.argmax(axis=0))
+
+
 def test_hard_vote_weighs_members() -> None:
     label_MHW = np.array([[[1, 1]], [[2, 2]], [[2, 1]]], dtype=np.uint8)
     assert hard_vote(label_MHW, 3, [3, 1, 1]).tolist() == [[1, 1]]
