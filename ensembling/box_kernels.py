@@ -52,61 +52,74 @@ def cluster_boxes(
 ) -> Clustered:
     """Clusters the objects named in `order`, taken in that order, and sums each cluster up."""
     count = len(order)
-    x1, y1, x2, y2 = np.empty(count), np.empty(count), np.empty(count), np.empty(count)  # of the fused boxes
-    area = np.empty(count)
+    fused = np.empty((count, 5))  # a row a cluster: x1, y1, x2, y2 of its box, and its area
     sums = np.zeros((count, 5))  # votes x coordinates, votes
-    weighed = np.zeros((count, 3))  # weight x confidence, weight, weight of members that are present
-    sizes = np.zeros(count, dtype=np.int64)
-    has = np.zeros((len(weights_M), count), dtype=np.bool_)
+    weighed = np.zeros((count, 3))  # weight x confidence, weight, weight of the members that are present
+    sizes, founder = np.zeros(count, dtype=np.int64), np.empty(count, dtype=np.int64)
+    has = np.zeros((count, len(weights_M)), dtype=np.bool_)
     cluster_N = np.full(len(classes), -1, dtype=np.int64)
-    founder = np.empty(count, dtype=np.int64)
     first = clusters = 0
     last_class = -1
     for index in by_class(order, classes):
         if classes[index] != last_class:
             first, last_class = clusters, classes[index]
         member = members[index]
-        left, top, right, bottom = boxes_xyxy[index]
-        own_area = (right - left) * (bottom - top)
-        best, best_iou = -1, iou_threshold
-        for k in range(first, clusters):
-            width = min(x2[k], right) - max(x1[k], left)
-            height = min(y2[k], bottom) - max(y1[k], top)
-            if width > 0 and height > 0:
-                shared = width * height
-                iou = shared / (area[k] + own_area - shared)
-                if iou > best_iou and (merge_own or not has[member, k]):
-                    best, best_iou = k, iou
+        best = nearest(fused, has, boxes_xyxy, index, member, first, clusters, iou_threshold, merge_own)
         if best < 0:
             best, clusters = clusters, clusters + 1
             founder[best] = index
         cluster_N[index] = best
-        vote, weight = votes_N[index], weights_M[member]
-        row = sums[best]
-        row[0] += vote * left
-        row[1] += vote * top
-        row[2] += vote * right
-        row[3] += vote * bottom
-        row[4] += vote
-        x1[best], y1[best], x2[best], y2[best] = row[0] / row[4], row[1] / row[4], row[2] / row[4], row[3] / row[4]
-        area[best] = (x2[best] - x1[best]) * (y2[best] - y1[best])
+        absorb(fused, sums, best, boxes_xyxy, index, votes_N[index])
+        weight = weights_M[member]
         weighed[best, 0] += weight * confidences[index]
         weighed[best, 1] += weight
+        weighed[best, 2] += 0.0 if has[best, member] else weight
+        has[best, member] = True
         sizes[best] += 1
-        if not has[member, best]:
-            has[member, best] = True
-            weighed[best, 2] += weight
     confidence_K = fused_confidences(weighed[:clusters], sizes[:clusters], weights_M, count_boxes)
     rank = ranking(confidence_K, founder[:clusters], order, len(classes))
-    fused = np.empty((clusters, 4))
     place = np.empty(clusters, dtype=np.int64)
-    for at in range(clusters):
-        k = rank[at]
-        fused[at, 0], fused[at, 1], fused[at, 2], fused[at, 3] = x1[k], y1[k], x2[k], y2[k]
-        place[k] = at
+    place[rank] = np.arange(clusters)
     for index in order:
         cluster_N[index] = place[cluster_N[index]]
-    return fused, confidence_K[rank], classes[founder[:clusters]][rank], cluster_N
+    return fused[rank, :4].copy(), confidence_K[rank], classes[founder[rank]], cluster_N
+
+
+@compiled
+def nearest(
+    fused: Floats,
+    has: Bools,
+    boxes_xyxy: Floats,
+    index: int,
+    member: int,
+    first: int,
+    stop: int,
+    iou_threshold: float,
+    merge_own: bool,
+) -> int:
+    """The cluster from `first` to before `stop` whose box has the largest IoU above the threshold, -1 for none."""
+    x1, y1, x2, y2 = boxes_xyxy[index, 0], boxes_xyxy[index, 1], boxes_xyxy[index, 2], boxes_xyxy[index, 3]
+    own_area = (x2 - x1) * (y2 - y1)
+    best, best_iou = -1, iou_threshold
+    for k in range(first, stop):
+        width = min(fused[k, 2], x2) - max(fused[k, 0], x1)
+        height = min(fused[k, 3], y2) - max(fused[k, 1], y1)
+        if width > 0 and height > 0:
+            shared = width * height
+            iou = shared / (fused[k, 4] + own_area - shared)
+            if iou > best_iou and (merge_own or not has[k, member]):
+                best, best_iou = k, iou
+    return best
+
+
+@compiled
+def absorb(fused: Floats, sums: Floats, k: int, boxes_xyxy: Floats, index: int, vote: float) -> None:
+    """Moves the box of a cluster to the mean that an object belongs to as well."""
+    sums[k, 4] += vote
+    for side in range(4):
+        sums[k, side] += vote * boxes_xyxy[index, side]
+        fused[k, side] = sums[k, side] / sums[k, 4]
+    fused[k, 4] = (fused[k, 2] - fused[k, 0]) * (fused[k, 3] - fused[k, 1])
 
 
 @compiled

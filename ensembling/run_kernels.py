@@ -16,6 +16,7 @@ __all__ = ["outline", "parse", "shared_pixels", "vote", "write"]
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+NEVER = np.iinfo(np.int64).max  # where a mask without further runs goes on
 Parsed = tuple[Ints, Ints, Ints]  # starts (R,), ends (R,), offsets (N + 1,)
 
 
@@ -34,16 +35,7 @@ def parse(text: Bytes, lengths_N: Ints) -> Parsed:
         position = before = two_before = index = 0
         first = runs
         while at < stop:
-            number = shift = 0
-            more = True
-            while more and at < stop:
-                code = int(text[at]) - 48
-                number |= (code & 31) << shift
-                shift += 5
-                more = (code & 32) != 0
-                if not more and (code & 16) != 0:
-                    number |= -1 << shift
-                at += 1
+            number, at = read_number(text, at, stop)
             if index > 2:
                 number += two_before
             two_before, before = before, number
@@ -57,6 +49,22 @@ def parse(text: Bytes, lengths_N: Ints) -> Parsed:
             index += 1
         offsets[mask + 1] = runs
     return starts[:runs].copy(), ends[:runs].copy(), offsets
+
+
+@compiled
+def read_number(text: Bytes, at: int, stop: int) -> tuple[int, int]:
+    """Reads a signed number that starts at a character; returns it and where the next one starts."""
+    number = shift = 0
+    more = True
+    while more and at < stop:
+        code = int(text[at]) - 48
+        number |= (code & 31) << shift
+        shift += 5
+        more = (code & 32) != 0
+        if not more and (code & 16) != 0:
+            number |= -1 << shift
+        at += 1
+    return number, at
 
 
 @compiled
@@ -106,49 +114,53 @@ def vote(starts: Ints, ends: Ints, offsets: Ints, voters: Ints, groups: Ints, ti
         ticks_V: What each voter counts for.
     """
     clusters = len(groups) - 1
-    most, largest = 0, 0
+    most = 0
     for mask in voters:
         most += offsets[mask + 1] - offsets[mask]
+    won_starts, won_ends = np.empty(most, dtype=np.int64), np.empty(most, dtype=np.int64)
+    won_offsets = np.zeros(clusters + 1, dtype=np.int64)
     for k in range(clusters):
-        largest = max(largest, groups[k + 1] - groups[k])
-    out_starts, out_ends = np.empty(most, dtype=np.int64), np.empty(most, dtype=np.int64)
-    out_offsets = np.zeros(clusters + 1, dtype=np.int64)
-    run, ahead = np.empty(largest, dtype=np.int64), np.empty(largest, dtype=np.int64)
-    inside = np.empty(largest, dtype=np.bool_)
-    runs = 0
-    never = np.iinfo(np.int64).max
-    for k in range(clusters):
-        members = voters[groups[k] : groups[k + 1]]
-        for i in range(len(members)):
-            run[i], inside[i] = offsets[members[i]], False
-            ahead[i] = starts[run[i]] if run[i] < offsets[members[i] + 1] else never
-        level = 0
-        while True:
-            position = never
-            for i in range(len(members)):
-                position = min(position, ahead[i])
-            if position == never:
-                break
-            was = level >= needed_K[k]
-            for i in range(len(members)):
-                while ahead[i] == position:
-                    tick = ticks_V[groups[k] + i]
-                    if inside[i]:
-                        level -= tick
-                        run[i] += 1
-                        ahead[i] = starts[run[i]] if run[i] < offsets[members[i] + 1] else never
-                    else:
-                        level += tick
-                        ahead[i] = ends[run[i]]
-                    inside[i] = not inside[i]
-            if was != (level >= needed_K[k]):
-                if was:
-                    out_ends[runs] = position
-                    runs += 1
+        own = slice(groups[k], groups[k + 1])
+        at = won_offsets[k]
+        runs = sweep(starts, ends, offsets, voters[own], ticks_V[own], needed_K[k], won_starts[at:], won_ends[at:])
+        won_offsets[k + 1] = at + runs
+    runs = won_offsets[clusters]
+    return won_starts[:runs].copy(), won_ends[:runs].copy(), won_offsets
+
+
+@compiled
+def sweep(
+    starts: Ints, ends: Ints, offsets: Ints, voters: Ints, ticks: Ints, needed: int, won_starts: Ints, won_ends: Ints
+) -> int:
+    """Goes through all starts and ends of a cluster's runs in turn; writes the runs that win, returns their number."""
+    run, ahead = np.empty(len(voters), dtype=np.int64), np.empty(len(voters), dtype=np.int64)
+    inside = np.zeros(len(voters), dtype=np.bool_)
+    for i in range(len(voters)):
+        run[i] = offsets[voters[i]]
+        ahead[i] = starts[run[i]] if run[i] < offsets[voters[i] + 1] else NEVER
+    level = runs = 0
+    while True:
+        position = NEVER
+        for i in range(len(voters)):
+            position = min(position, ahead[i])
+        if position == NEVER:
+            return runs
+        was = level >= needed
+        for i in range(len(voters)):
+            while ahead[i] == position:
+                if inside[i]:
+                    level -= ticks[i]
+                    run[i] += 1
+                    ahead[i] = starts[run[i]] if run[i] < offsets[voters[i] + 1] else NEVER
                 else:
-                    out_starts[runs] = position
-        out_offsets[k + 1] = runs
-    return out_starts[:runs].copy(), out_ends[:runs].copy(), out_offsets
+                    level += ticks[i]
+                    ahead[i] = ends[run[i]]
+                inside[i] = not inside[i]
+        if was and level < needed:
+            won_ends[runs] = position
+            runs += 1
+        elif not was and level >= needed:
+            won_starts[runs] = position
 
 
 @compiled
