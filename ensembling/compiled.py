@@ -15,7 +15,8 @@ def compiled(function: Callable[Arguments, Result]) -> Callable[Arguments, Resul
     """Compiles a function of numpy arrays and numbers; it holds no lock of Python's while it runs.
 
     The machine code is kept beside the source, else in the user's cache. Where neither can be written, it is compiled
-    in each process anew, which takes seconds.
+    in each process anew, which takes seconds. A compiled function may call compiled ones of its own file only: numba
+    doesn't notice when another file changes.
     """
     try:
         kernel = njit(function, cache=True, nogil=True, error_model="numpy")

@@ -1,6 +1,6 @@
 """Compiled loops over pairs of objects that overlap: who joins whom, who removes whom, who lowers whose confidence.
 
-Legend: N objects, M members. Imports numpy and the other kernels.
+Legend: N objects, M members. Imports numpy and `compiled`.
 """
 
 from typing import NamedTuple
@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ensembling.compiled import compiled
-from ensembling.run_kernels import shared_pixels
 
 __all__ = ["GAUSSIAN", "LINEAR", "Shapes", "decay", "join_founders", "suppress"]
 
@@ -56,6 +55,21 @@ def overlap(shapes: Shapes, first: int, second: int, above: float) -> float:
         shared = float(shared_pixels(shapes.starts, shapes.ends, shapes.offsets, first, second))
     iou: float = shared / (both - shared)
     return iou
+
+
+@compiled
+def shared_pixels(starts: Ints, ends: Ints, offsets: Ints, first: int, second: int) -> int:
+    """Counts the pixels that two masks have in common."""
+    a, a_stop = offsets[first], offsets[first + 1]
+    b, b_stop = offsets[second], offsets[second + 1]
+    shared = 0
+    while a < a_stop and b < b_stop:
+        shared += max(0, min(ends[a], ends[b]) - max(starts[a], starts[b]))
+        if ends[a] < ends[b]:
+            a += 1
+        else:
+            b += 1
+    return shared
 
 
 @compiled

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ensembling.compiled import compiled
 
-__all__ = ["outline", "parse", "shared_pixels", "vote", "write"]
+__all__ = ["outline", "parse", "vote", "write"]
 
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
@@ -87,21 +87,6 @@ def outline(starts: Ints, ends: Ints, offsets: Ints, height: int) -> tuple[Float
         column = starts[first] // height
         boxes[mask] = column, top, (ends[last - 1] - 1) // height + 1, bottom
     return areas, boxes
-
-
-@compiled
-def shared_pixels(starts: Ints, ends: Ints, offsets: Ints, first: int, second: int) -> int:
-    """Counts the pixels that two masks have in common."""
-    a, a_stop = offsets[first], offsets[first + 1]
-    b, b_stop = offsets[second], offsets[second + 1]
-    shared = 0
-    while a < a_stop and b < b_stop:
-        shared += max(0, min(ends[a], ends[b]) - max(starts[a], starts[b]))
-        if ends[a] < ends[b]:
-            a += 1
-        else:
-            b += 1
-    return shared
 
 
 @compiled

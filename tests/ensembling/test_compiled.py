@@ -1,5 +1,6 @@
 """Compiled loops work where numba finds no place to keep machine code, too."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numba.extending import is_jitted
 
+import ensembling
 from ensembling.compiled import compiled
 from ensembling.vote_kernels import winners
 
@@ -21,6 +23,15 @@ def test_a_function_without_a_file_is_compiled_without_a_cache() -> None:
     exec("def double(values):\n    return values * 2\n", space)
     double = compiled(space["double"])  # type: ignore[arg-type]
     assert double(np.arange(3)).tolist() == [0, 2, 4]
+
+
+def test_kernels_call_none_of_another_file() -> None:
+    """numba keeps machine code until its own file changes, so what it took from another file would be out of date."""
+    files = sorted(Path(ensembling.__file__).parent.glob("*_kernels.py"))
+    assert len(files) >= 4
+    for file in files:
+        imported = re.findall(r"^from (ensembling\.\w+) import", file.read_text(), re.MULTILINE)
+        assert imported == ["ensembling.compiled"], file.name
 
 
 def test_packages_that_do_not_vote_do_not_load_numba() -> None:
