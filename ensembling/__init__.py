@@ -16,7 +16,8 @@ from ensembling.fusion import METHODS, Method, fuse
 from ensembling.masks import fuse_masks
 from ensembling.members import open_members, require_compatible
 from ensembling.settings import FusionSettings
-from ensembling.votes import hard_vote, member_weights, soft_vote
+from ensembling.votes import hard_vote, soft_vote, soft_vote_labels
+from ensembling.weights import member_weights
 
 __all__ = [
     "ENSEMBLE_FILE",
@@ -36,5 +37,6 @@ __all__ = [
     "read_ensemble",
     "require_compatible",
     "soft_vote",
+    "soft_vote_labels",
     "write_ensemble",
 ]

@@ -1,9 +1,12 @@
 """Fusing prediction sets into one, image by image: memory does not grow with the number of images.
 
-    wbf        instance   weighted boxes fusion; the masks of a cluster by weighted vote
-    nms        instance   the most confident of objects that overlap by mask
-    soft-vote  semantic   mean of class probabilities
-    hard-vote  semantic   the class that most members name
+    wbf          instance   weighted boxes fusion; the masks of a cluster by weighted vote
+    mask-fusion  instance   clusters by mask, the mask by weighted vote, the box from the mask
+    nms          instance   the most confident of objects that overlap
+    soft-nms     instance   all objects; those that overlap a more confident one become less confident
+    nmw          instance   as nms, but what would be removed moves what stays
+    soft-vote    semantic   mean of class probabilities
+    hard-vote    semantic   the class that most members name
 
 Imports `segdata` and this package.
 """
@@ -16,10 +19,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ensembling.instances import fuse_by_boxes, fuse_by_suppression
-from ensembling.members import open_members
+from ensembling.instances import fuse_by_boxes, fuse_by_masks, fuse_by_nms, fuse_by_nmw, fuse_by_soft_nms
+from ensembling.members import open_members, read_instances, refuse_empty
+from ensembling.semantic import fuse_hard, fuse_soft
 from ensembling.settings import FusionSettings
-from ensembling.votes import hard_vote, member_weights, soft_vote
+from ensembling.weights import member_weights
 from segdata.errors import InputError
 from segdata.predictions import ImageInstances, PredictedImage, PredictionMeta, PredictionSet, PredictionWriter
 
@@ -35,7 +39,7 @@ class Method(NamedTuple):
 
     Attributes:
         task: What it fuses.
-        codec: What it writes.
+        codec: What it writes; probabilities become labels where the settings say so.
         reads: Codecs of members that it can read.
         fuse_image: Reads one image from all members, fuses it and adds it to the writer.
     """
@@ -53,6 +57,7 @@ def fuse(
     method: str,
     weights: Sequence[float] | None = None,
     settings: FusionSettings | None = None,
+    allow_empty: bool = False,
 ) -> Path:
     """Fuses prediction sets of the same images into a new one.
 
@@ -62,17 +67,22 @@ def fuse(
         method: One of `METHODS` for the members' task.
         weights: One weight above 0 a member, None = all equal; only their ratios matter.
         settings: Thresholds; None = the defaults.
+        allow_empty: Whether a member may have found no object in any image, as a good network does on images
+            without objects.
 
     Returns:
         `out`. Its max_detections is the largest of the members' (and is kept to), its confidence threshold the
         smallest, each None where a member has none.
 
     Raises:
-        InputError: If the method does not fit the members, they differ, weights are wrong, or `out` is not empty.
+        InputError: If the method does not fit the members, they differ, one is empty, weights are wrong, or `out` is
+            not empty.
         DatasetError: If a member is broken.
     """
     sets = open_members(members)
     chosen = _method(method, sets)
+    if not allow_empty:
+        refuse_empty(sets)
     share_M = member_weights(weights, len(sets))
     used = FusionSettings() if settings is None else settings
     with PredictionWriter(out, _fused_meta(sets, chosen, used)) as writer:
@@ -91,39 +101,20 @@ def _instances_with(
         share_M: Floats,
         settings: FusionSettings,
     ) -> None:
-        fused = fuse_objects([member.instances(image.file_name) for member in sets], share_M, settings)
+        fused = fuse_objects([read_instances(member, image.file_name) for member in sets], share_M, settings)
         writer.add_instances(image, _first(fused, _largest(sets)))
 
     return fuse_image
 
 
-def _soft(
-    writer: PredictionWriter,
-    image: PredictedImage,
-    sets: Sequence[PredictionSet],
-    share_M: Floats,
-    settings: FusionSettings,
-) -> None:
-    probabilities = [member.probabilities(image.file_name) for member in sets]
-    writer.add_probabilities(image, soft_vote(probabilities, share_M.tolist()))
-
-
-def _hard(
-    writer: PredictionWriter,
-    image: PredictedImage,
-    sets: Sequence[PredictionSet],
-    share_M: Floats,
-    settings: FusionSettings,
-) -> None:
-    labels = [member.labels(image.file_name) for member in sets]
-    writer.add_labels(image, hard_vote(labels, len(sets[0].meta.classes), share_M.tolist()))
-
-
 METHODS: dict[str, Method] = {
     "wbf": Method("instance", "coco-rle", ("coco-rle",), _instances_with(fuse_by_boxes)),
-    "nms": Method("instance", "coco-rle", ("coco-rle",), _instances_with(fuse_by_suppression)),
-    "soft-vote": Method("semantic", "prob8", ("prob8",), _soft),
-    "hard-vote": Method("semantic", "labels", ("prob8", "labels"), _hard),
+    "mask-fusion": Method("instance", "coco-rle", ("coco-rle",), _instances_with(fuse_by_masks)),
+    "nms": Method("instance", "coco-rle", ("coco-rle",), _instances_with(fuse_by_nms)),
+    "soft-nms": Method("instance", "coco-rle", ("coco-rle",), _instances_with(fuse_by_soft_nms)),
+    "nmw": Method("instance", "coco-rle", ("coco-rle",), _instances_with(fuse_by_nmw)),
+    "soft-vote": Method("semantic", "prob8", ("prob8",), fuse_soft),
+    "hard-vote": Method("semantic", "labels", ("prob8", "labels"), fuse_hard),
 }
 
 
@@ -149,6 +140,7 @@ def _method(name: str, sets: Sequence[PredictionSet]) -> Method:
 
 def _fused_meta(sets: Sequence[PredictionSet], method: Method, settings: FusionSettings) -> PredictionMeta:
     metas = [member.meta for member in sets]
+    codec: Codec = "labels" if method.codec == "prob8" and settings.output == "labels" else method.codec
     thresholds = [meta.confidence_threshold for meta in metas if meta.confidence_threshold is not None]
     return PredictionMeta(
         task=method.task,
@@ -158,9 +150,9 @@ def _fused_meta(sets: Sequence[PredictionSet], method: Method, settings: FusionS
         code_version=_code_version(),
         confidence_threshold=min(thresholds) if len(thresholds) == len(metas) else None,
         max_detections=_largest(sets),
-        mask_threshold=settings.mask_threshold if method.codec == "coco-rle" else None,
-        codec=method.codec,
-        stride=min(meta.stride for meta in metas) if method.codec == "prob8" else 1,
+        mask_threshold=settings.mask_threshold if codec == "coco-rle" else None,
+        codec=codec,
+        stride=min(meta.stride for meta in metas) if codec == "prob8" else 1,
     )
 
 

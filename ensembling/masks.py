@@ -1,6 +1,6 @@
 """Fusing the masks of each cluster by weighted vote, on run lengths: no mask is decoded at full size.
 
-Legend: N objects, K clusters, E boundaries of all voting masks together. Pure numpy; imports `segdata` only.
+Legend: N objects, K clusters, V masks that vote. Imports `segdata` and the run lengths.
 """
 
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ensembling.run_lengths import boundaries_of, rles_of
-from segdata.errors import InputError
+from ensembling.run_kernels import vote
+from ensembling.run_lengths import Runs, rles_of, runs_of
 from segdata.rle import Rle
 
 __all__ = ["fuse_masks"]
@@ -26,6 +26,7 @@ def fuse_masks(
     clusters: int,
     *,
     mask_threshold: float = 0.5,
+    runs: Runs | None = None,
 ) -> list[Rle | None]:
     """Fuses the masks of each cluster: a pixel is foreground when enough of the cluster's votes have it.
 
@@ -35,6 +36,7 @@ def fuse_masks(
         votes_N: Weight of each mask, above 0 (member weight x confidence).
         clusters: How many clusters there are.
         mask_threshold: Share of the votes, in (0, 1], that makes a pixel foreground; exactly that share is enough.
+        runs: The runs of `rles`, where they have been read already.
 
     Returns:
         One mask a cluster, None where no pixel has enough votes. The mask of a cluster of one is returned unchanged.
@@ -42,60 +44,28 @@ def fuse_masks(
     Raises:
         InputError: If the masks are not all of the same size.
     """
+    known = runs_of(rles) if runs is None else runs
     size_K = np.bincount(cluster_N[cluster_N >= 0], minlength=clusters)
     fused: list[Rle | None] = [None] * clusters
     for index in np.flatnonzero((cluster_N >= 0) & (size_K[cluster_N] == 1)):
         fused[cluster_N[index]] = rles[index]
-    height, width = _common_size(rles)
-    voters = np.flatnonzero((cluster_N >= 0) & (size_K[cluster_N] > 1))
-    if len(voters):
-        chosen = [rles[index] for index in voters]
-        position, cluster = _majority_boundaries(
-            chosen, cluster_N[voters], votes_N[voters], mask_threshold, height * width
-        )
-        shared, rank = np.unique(cluster, return_inverse=True)
-        for index, rle in zip(shared, rles_of(position, rank, len(shared), height=height, width=width), strict=True):
-            fused[index] = rle
+    shared = np.flatnonzero(size_K > 1)
+    if len(shared):
+        voters = np.argsort(cluster_N, kind="stable")
+        voters = voters[(cluster_N[voters] >= 0) & (size_K[cluster_N[voters]] > 1)]
+        groups = np.concatenate([[0], np.cumsum(size_K[shared])])
+        ticks_V, needed_K = _ticks(np.repeat(np.arange(len(shared)), size_K[shared]), votes_N[voters], mask_threshold)
+        won = vote(known.starts, known.ends, known.offsets, voters, groups, ticks_V, needed_K)
+        found = rles_of(Runs(*won, height=known.height, width=known.width))
+        has_pixels = np.diff(won[2]) > 0
+        for index, rle, some in zip(shared.tolist(), found, has_pixels.tolist(), strict=True):
+            fused[index] = rle if some else None
     return fused
 
 
-def _majority_boundaries(
-    rles: Sequence[Rle], cluster_N: Ints, votes_N: npt.NDArray[np.float64], mask_threshold: float, pixels: int
-) -> tuple[Ints, Ints]:
-    """Sweeps over all boundaries in column-major order and returns those of the majority, and their clusters."""
-    ticks_N, needed_K = _ticks(cluster_N, votes_N, mask_threshold)
-    bounds = boundaries_of(rles)
-    inside = ~(bounds.rises & (bounds.positions == pixels))
-    mask_E, position_E, rises_E = bounds.masks[inside], bounds.positions[inside], bounds.rises[inside]
-    key_E = cluster_N[mask_E] * (pixels + 1) + position_E
-    order = np.argsort(key_E)
-    key_E = key_E[order]
-    level_E = np.cumsum(np.where(rises_E, ticks_N[mask_E], -ticks_N[mask_E])[order])
-    settled = np.diff(key_E, append=-1) != 0
-    key_E, level_E = key_E[settled], level_E[settled]
-    cluster_E = key_E // (pixels + 1)
-    # Every mask has ended by the end of its cluster's keys, so that the level there is 0 and background again.
-    foreground_E = level_E >= needed_K[cluster_E]
-    switches = np.diff(foreground_E, prepend=False)
-    return (key_E - cluster_E * (pixels + 1))[switches], cluster_E[switches]
-
-
-def _ticks(
-    cluster_N: Ints, votes_N: npt.NDArray[np.float64], mask_threshold: float
-) -> tuple[Ints, npt.NDArray[np.float64]]:
+def _ticks(cluster_V: Ints, votes_V: npt.NDArray[np.float64], mask_threshold: float) -> tuple[Ints, Ints]:
     """Turns votes into whole ticks, and tells how many a pixel of each cluster needs."""
-    total_K = np.bincount(cluster_N, votes_N)
-    ticks_N = np.rint(votes_N / total_K[cluster_N] * _TICKS).astype(np.int64)
-    needed_K = np.bincount(cluster_N, ticks_N).astype(np.float64) * (mask_threshold - _TIE)
-    return ticks_N, needed_K
-
-
-def _common_size(rles: Sequence[Rle]) -> tuple[int, int]:
-    sizes = {(rle.height, rle.width) for rle in rles}
-    if len(sizes) > 1:
-        raise InputError.of(
-            f"expected masks of one size in an image, but got height x width of {sorted(sizes)}",
-            where="masks to fuse",
-            cure="Predict all members on the same images.",
-        )
-    return sizes.pop() if sizes else (0, 0)
+    total_K = np.bincount(cluster_V, votes_V)
+    ticks_V = np.rint(votes_V / total_K[cluster_V] * _TICKS).astype(np.int64)
+    needed_K = np.ceil(np.bincount(cluster_V, ticks_V) * (mask_threshold - _TIE)).astype(np.int64)
+    return ticks_V, needed_K

@@ -7,11 +7,12 @@ Imports segdata and this package.
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 from ensembling.fusion import fuse
 from ensembling.settings import FusionSettings
@@ -25,7 +26,13 @@ CANDIDATES: dict[str, tuple[FusionSettings, ...]] = {
         FusionSettings(iou_threshold=iou_threshold, mask_threshold=mask_threshold)
         for iou_threshold, mask_threshold in product((0.55, 0.65), (0.5, 0.4, 0.3))
     ),
+    "mask-fusion": tuple(
+        FusionSettings(iou_threshold=iou_threshold, mask_threshold=mask_threshold)
+        for iou_threshold, mask_threshold in product((0.55, 0.45), (0.5, 0.4, 0.3))
+    ),
     "nms": tuple(FusionSettings(iou_threshold=iou_threshold) for iou_threshold in (0.55, 0.45, 0.65)),
+    "soft-nms": (FusionSettings(), FusionSettings(iou_threshold=0.45), FusionSettings(decay="gaussian")),
+    "nmw": tuple(FusionSettings(mask_threshold=mask_threshold) for mask_threshold in (0.5, 0.4, 0.3)),
 }
 
 
@@ -45,6 +52,7 @@ def tune_settings(
     weights: Sequence[float] | None,
     score: Callable[[PredictionSet], float],
     mode: Literal["max", "min"] = "max",
+    fixed: Mapping[str, Any] = MappingProxyType({}),
 ) -> TunedSettings:
     """Fuses the members with each candidate of the method and keeps the one that scores best.
 
@@ -55,11 +63,13 @@ def tune_settings(
         score: Scores a prediction set, NaN = worse than all; must not look at the images that the ensemble is scored
             on afterwards.
         mode: Whether more of it is better.
+        fixed: Settings by name that all candidates have.
 
     Raises:
         InputError: As `fuse`.
     """
-    candidates, scores = CANDIDATES[method], []
+    candidates = tuple(dict.fromkeys(replace(candidate, **fixed) for candidate in CANDIDATES[method]))
+    scores = []
     with tempfile.TemporaryDirectory(prefix="segsweep-fusion-") as folder:
         for settings in candidates:
             out = fuse(members, Path(folder) / "fused", method=method, weights=weights, settings=settings)

@@ -1,79 +1,106 @@
 """Semantic votes: many members' class probabilities or labels of one image become one.
 
-Legend: M members, C classes, H x W pixels. Pure numpy kernels; imports `segdata.errors` only.
+Legend: M members, C classes, H x W pixels, P of them, in blocks of B. Imports `segdata.errors` and this package.
 """
 
-from collections.abc import Sequence
-from itertools import combinations
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from ensembling.vote_kernels import (
+    add,
+    add_confident,
+    add_logs,
+    add_logs_of_bytes,
+    finish_confident,
+    finish_geometric,
+    highest_bits,
+    largest,
+    winners,
+)
+from ensembling.weights import member_weights, whole_votes
 from segdata.errors import InputError
 
-__all__ = ["hard_vote", "member_weights", "soft_vote"]
+__all__ = ["Mean", "hard_vote", "soft_vote", "soft_vote_labels"]
 
-Floats = npt.NDArray[np.float32]
+Mean = Literal["arithmetic", "geometric", "confidence"]
+Array = npt.NDArray[Any]
 Labels = npt.NDArray[np.uint8]
-_BLOCK = 1 << 14  # values taken at a time, so that they stay in the processor's cache
-_TICKS = 1 << 24  # whole votes that weights are turned into, so that sums are exact in any order
+Weights = npt.NDArray[np.float64]
+_BLOCK = 1 << 13  # pixels taken at a time, so that all that is summed stays in the processor's cache
+_FLOAT_BLOCK = 1 << 11  # the same for floats
+_STEPS = 255  # of a probability in 8 bits
 
 
-def member_weights(weights: Sequence[float] | None, members: int) -> npt.NDArray[np.float64]:
-    """Checks weights of members and scales them to a sum of 1; None = all equal.
+def soft_vote(
+    probabilities: Sequence[Array], weights: Sequence[float] | None = None, *, mean: Mean = "arithmetic"
+) -> npt.NDArray[np.float32]:
+    """Averages class probabilities over members.
 
-    Raises:
-        InputError: If there is no member, the lengths differ, or a weight is not a finite number above 0.
-    """
-    if members == 0:
-        raise InputError.of("expected at least one member, but got none", where="ensemble", cure="Name its members.")
-    if weights is None:
-        return np.full(members, 1.0 / members)
-    given = np.asarray(weights, dtype=np.float64)
-    if given.shape != (members,) or not np.isfinite(given).all() or (given <= 0).any():
-        raise InputError.of(
-            f"expected one finite weight above 0 for each of {members} members, but got {list(weights)}",
-            where="weights",
-            cure="Give as many weights as members, and leave out a member that is to count for nothing.",
-        )
-    scaled: npt.NDArray[np.float64] = given / given.sum()
-    return scaled
+    With w the weights, scaled to a sum of 1, and p a member's probability of a class at a pixel:
 
-
-def soft_vote(probabilities: Floats | Sequence[Floats], weights: Sequence[float] | None = None) -> Floats:
-    """Averages class probabilities: the weighted arithmetic mean over members.
+        arithmetic   sum of w p
+        geometric    product of (p + e)^w, less e, scaled so that the classes add up to the sum of w p over members and
+                     classes; e is half a step of 8 bits, so that the 0 of one member is no veto (the logarithmic
+                     opinion pool: C. Genest, J. V. Zidek, "Combining probability distributions", Statistical Science
+                     1(1), 1986, section 3)
+        confidence   sum of w c p / sum of w c, where c is the member's largest probability at the pixel
 
     Args:
-        probabilities: Probabilities 0..1, float32 (M, C, H, W), or M arrays (C, H, W).
+        probabilities: M arrays (C, H, W), float 0..1, or uint8 in steps of 1/255. Members may differ in this.
         weights: One weight above 0 a member; None = all equal. Only their ratios matter.
+        mean: Which mean.
 
     Returns:
-        Float32 (C, H, W), summed in float64. Its argmax gives a tie to the lowest class index.
+        Float32 (C, H, W), summed in whole numbers where all members are uint8 and the mean is arithmetic, else in
+        float64. Its argmax gives a tie to the lowest class index.
 
     Raises:
         InputError: If shapes differ, or a probability is not a number within 0..1.
     """
-    share_M = member_weights(weights, len(probabilities))
-    shape = probabilities[0].shape
-    for member, prob_CHW in enumerate(probabilities):
-        _require_shape(prob_CHW.shape, shape, member)
-    flat_M = [prob_CHW.reshape(-1) for prob_CHW in probabilities]
-    mean = np.empty(flat_M[0].size, dtype=np.float32)
-    for start in range(0, mean.size, _BLOCK):
-        block = slice(start, start + _BLOCK)
-        mean[block] = _mean_of_block([flat[block] for flat in flat_M], share_M)
-    return mean.reshape(shape)
+    parts, share_M, shape = _checked(probabilities, weights)
+    voted = np.empty((shape[0], parts[0].shape[1]), dtype=np.float32)
+    for start, sum_CB, unit in _blocks(parts, share_M, mean):
+        np.multiply(sum_CB, unit, out=voted[:, start : start + sum_CB.shape[1]], casting="same_kind")
+    return voted.reshape(shape)
 
 
-def hard_vote(labels: Labels | Sequence[Labels], num_classes: int, weights: Sequence[float] | None = None) -> Labels:
-    """Gives each pixel the class that the members with the most weight vote for.
+def soft_vote_labels(
+    probabilities: Sequence[Array], weights: Sequence[float] | None = None, *, mean: Mean = "arithmetic"
+) -> Labels:
+    """Gives each pixel the class with the largest mean probability; ties go to the lowest class index.
 
-    A tie goes to the lowest of the tied class indices, so that the order of members never matters. Weights are told
-    apart to about a ten millionth of their sum.
+    The means themselves are never stored: each probability is read once.
 
     Args:
-        labels: Class indices 0..num_classes-1, uint8 (M, H, W), or M arrays (H, W).
+        probabilities: As in `soft_vote`; at most 256 classes.
+        weights: As there.
+        mean: As there.
+
+    Returns:
+        Uint8 (H, W).
+
+    Raises:
+        InputError: As `soft_vote`.
+    """
+    parts, share_M, shape = _checked(probabilities, weights)
+    labels = np.empty(parts[0].shape[1], dtype=np.uint8)
+    for start, sum_CB, _ in _blocks(parts, share_M, mean):
+        best_B = np.empty(sum_CB.shape[1], dtype=sum_CB.dtype)
+        largest(sum_CB, best_B, labels[start : start + sum_CB.shape[1]])
+    return labels.reshape(shape[1:])
+
+
+def hard_vote(labels: Sequence[Labels], num_classes: int, weights: Sequence[float] | None = None) -> Labels:
+    """Gives each pixel the class that the members with the most weight vote for.
+
+    A tie goes to the lowest of the tied class indices, so that the order of members never matters. Weights in ratios
+    of small whole numbers are compared exactly, others to about a millionth of their sum.
+
+    Args:
+        labels: M arrays (H, W) of class indices 0..num_classes-1, uint8.
         num_classes: Number of classes, 1..255.
         weights: One weight above 0 a member; None = all equal.
 
@@ -87,52 +114,95 @@ def hard_vote(labels: Labels | Sequence[Labels], num_classes: int, weights: Sequ
     shape = labels[0].shape
     for member, label_HW in enumerate(labels):
         _require_labels(label_HW, shape, num_classes, member)
-    ticks_M, slack = _ticks(share_M)
-    flat_M = [label_HW.reshape(-1) for label_HW in labels]
-    winner = np.empty(flat_M[0].size, dtype=np.uint8)
-    for start in range(0, winner.size, _BLOCK):
-        block = slice(start, start + _BLOCK)
-        winner[block] = _winner_of_block([flat[block] for flat in flat_M], ticks_M, slack)
-    return winner.reshape(shape)
+    votes_M, exact = whole_votes(share_M)
+    ticks_M = votes_M.astype(np.uint8 if votes_M.sum() <= np.iinfo(np.uint8).max else np.int32)
+    slack = 0 if exact else len(labels)
+    label_MP = np.stack([label_HW.reshape(-1) for label_HW in labels])
+    return winners(label_MP, ticks_M, slack, _BLOCK).reshape(shape)
 
 
-def _ticks(share_M: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.integer[Any]], int]:
-    """Turns weights into whole votes, and tells by how many votes two classes may differ and still be tied."""
-    if np.all(share_M == share_M[0]) and len(share_M) <= np.iinfo(np.uint8).max:
-        return np.ones(len(share_M), dtype=np.uint8), 0
-    return np.rint(share_M * _TICKS).astype(np.int32), len(share_M)
-
-
-def _winner_of_block(
-    labels_M: Sequence[Labels], ticks_M: npt.NDArray[np.integer[Any]], slack: int
-) -> npt.NDArray[np.uint8]:
-    """Compares members pairwise: each collects the votes of those that agree, whatever the number of classes."""
-    votes_M = [np.full(labels_M[0].size, ticks, dtype=ticks_M.dtype) for ticks in ticks_M]
-    for first, second in combinations(range(len(labels_M)), 2):
-        agree = (labels_M[first] == labels_M[second]).view(np.uint8)
-        votes_M[first] += agree * ticks_M[second]
-        votes_M[second] += agree * ticks_M[first]
-    winner, most = labels_M[0].copy(), votes_M[0]
-    for label, votes in zip(labels_M[1:], votes_M[1:], strict=True):
-        wins = (votes > most + slack) | ((votes + slack >= most) & (label < winner))
-        np.copyto(winner, label, where=wins)
-        np.copyto(most, votes, where=wins)
-    return winner
-
-
-def _mean_of_block(parts_M: Sequence[Floats], share_M: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Weighted mean in float64 of a block that stays in the processor's cache."""
-    mean = np.zeros(parts_M[0].size, dtype=np.float64)
-    for member, (part, share) in enumerate(zip(parts_M, share_M, strict=True)):
-        # A comparison with NaN is false, so that NaN is refused too.
-        if not (part.min() >= 0.0 and part.max() <= 1.0):
+def _checked(
+    probabilities: Sequence[Array], weights: Sequence[float] | None
+) -> tuple[list[Array], Weights, tuple[int, ...]]:
+    """Returns the members as (C, P), their weights, and the shape (C, H, W)."""
+    share_M = member_weights(weights, len(probabilities))
+    shape = probabilities[0].shape
+    for member, prob_CHW in enumerate(probabilities):
+        _require_shape(prob_CHW.shape, shape, member)
+        if prob_CHW.dtype != np.uint8 and not np.issubdtype(prob_CHW.dtype, np.floating):
             raise InputError.of(
-                f"expected probabilities within 0..1, but got {part.min()} to {part.max()}",
+                f"expected probabilities of a float dtype or uint8, but got {prob_CHW.dtype}",
                 where=f"member {member}",
-                cure="Predict the member again.",
+                cure="Convert them.",
             )
-        mean += part * share
-    return mean
+    parts = [part.astype(np.float32) if part.dtype == np.float16 else part for part in probabilities]
+    return [np.ascontiguousarray(part).reshape(shape[0], -1) for part in parts], share_M, shape
+
+
+def _blocks(parts: Sequence[Array], share_M: Weights, mean: Mean) -> Iterator[tuple[int, Array, float]]:
+    """Yields for each block of pixels where it starts, (C, B) what adds up there, and what 1 of it stands for."""
+    whole = mean == "arithmetic" and all(part.dtype == np.uint8 for part in parts)
+    votes_M, _ = whole_votes(share_M)
+    narrow = votes_M.sum() * _STEPS <= np.iinfo(np.uint16).max
+    votes_M = votes_M.astype(np.uint16 if narrow else np.int32)
+    unit = 1.0 / (float(votes_M.sum()) * _STEPS) if whole else 1.0
+    classes, pixels = parts[0].shape
+    size = _BLOCK if whole else _FLOAT_BLOCK
+    for start in range(0, pixels, size):
+        block = min(size, pixels - start)
+        if whole:
+            sum_CB: Array = np.zeros((classes, block), dtype=votes_M.dtype)
+            for part, votes in zip(parts, votes_M, strict=True):
+                add(part, votes, start, sum_CB)
+        else:
+            sum_CB = np.zeros((classes, block))
+            _FLOAT_MEANS[mean](parts, share_M, start, sum_CB)
+        yield start, sum_CB, unit
+
+
+def _arithmetic(parts: Sequence[Array], share_M: Weights, start: int, sum_CB: Array) -> None:
+    for part, share in _sound(parts, share_M, start, sum_CB.shape[1]):
+        add(part, share * _scale(part), start, sum_CB)
+
+
+def _geometric(parts: Sequence[Array], share_M: Weights, start: int, sum_CB: Array) -> None:
+    total_B = np.zeros(sum_CB.shape[1])
+    for part, share in _sound(parts, share_M, start, sum_CB.shape[1]):
+        (add_logs_of_bytes if part.dtype == np.uint8 else add_logs)(part, share, start, sum_CB, total_B)
+    finish_geometric(sum_CB, total_B)
+
+
+def _confident(parts: Sequence[Array], share_M: Weights, start: int, sum_CB: Array) -> None:
+    weight_B = np.zeros(sum_CB.shape[1])
+    for part, share in _sound(parts, share_M, start, sum_CB.shape[1]):
+        add_confident(part, share, _scale(part), start, sum_CB, weight_B)
+    finish_confident(sum_CB, weight_B)
+
+
+_FLOAT_MEANS = {"arithmetic": _arithmetic, "geometric": _geometric, "confidence": _confident}
+
+
+def _scale(part: Array) -> float:
+    """What 1 of a member's numbers stands for."""
+    return 1.0 / _STEPS if part.dtype == np.uint8 else 1.0
+
+
+def _sound(parts: Sequence[Array], share_M: Weights, start: int, block: int) -> Iterator[tuple[Array, float]]:
+    """Yields members and their weights; each is checked just before it is used, so that it is read once."""
+    for member, (part, share) in enumerate(zip(parts, share_M.tolist(), strict=True)):
+        if part.dtype != np.uint8 and highest_bits(part.view(f"u{part.itemsize}"), start, block) > _bits_of_one(part):
+            some = part[:, start : start + block] + 0.0  # -0.0, whose bits are high too, becomes 0.0
+            if not (some.min() >= 0.0 and some.max() <= 1.0):
+                raise InputError.of(
+                    f"expected probabilities within 0..1, but got {some.min()} to {some.max()}",
+                    where=f"member {member}",
+                    cure="Predict the member again.",
+                )
+        yield part, share
+
+
+def _bits_of_one(part: Array) -> int:
+    return int(np.ones(1, dtype=part.dtype).view(f"u{part.itemsize}")[0])
 
 
 def _require_shape(found: tuple[int, ...], wanted: tuple[int, ...], member: int) -> None:

@@ -113,12 +113,21 @@ class PredictionSet:
             DatasetError: if the image was not predicted, the set holds no probabilities, or the file is broken.
         """
         image = self.image(file_name)
+        return unpack(self.packed(file_name), image.height, image.width, self.meta.stride)
+
+    def packed(self, file_name: str) -> npt.NDArray[np.uint8]:
+        """Returns class probabilities as they are stored: uint8 (C, ceil(H/stride), ceil(W/stride)), steps of 1/255.
+
+        Raises:
+            DatasetError: as `probabilities`.
+        """
+        image = self.image(file_name)
         self._expect("prob8")
         stride = self.meta.stride
         path = self.path / "probabilities" / f"{Path(file_name).stem}.npz"
         try:
             with np.load(path, allow_pickle=False) as archive:
-                packed = archive["prob"]
+                packed: npt.NDArray[np.uint8] = archive["prob"]
         except (OSError, ValueError, KeyError) as error:
             raise DatasetError.of(f"expected probabilities, but got: {error}", where=path, cure=_AGAIN) from error
         expected = (len(self.meta.classes), -(-image.height // stride), -(-image.width // stride))
@@ -126,7 +135,11 @@ class PredictionSet:
             raise DatasetError.of(
                 f"expected uint8 {expected}, but got {packed.dtype} {packed.shape}", where=path, cure=_AGAIN
             )
-        return unpack(packed, image.height, image.width, stride)
+        return packed
+
+    def is_empty(self) -> bool:
+        """Tells whether a set of instances holds not one object, in any image."""
+        return self.meta.codec == "coco-rle" and not (self._all_results if self._spans is None else self._spans)
 
     def labels(self, file_name: str) -> LabelMap:
         """Returns class indices, uint8 (H, W); of probabilities the largest, of equal ones the lower class.
@@ -136,7 +149,8 @@ class PredictionSet:
         """
         image = self.image(file_name)
         if self.meta.codec == "prob8":
-            largest: LabelMap = self.probabilities(file_name).argmax(axis=0).astype(np.uint8)
+            prob_CHW = self.packed(file_name) if self.meta.stride == 1 else self.probabilities(file_name)
+            largest: LabelMap = prob_CHW.argmax(axis=0).astype(np.uint8)
             return largest
         self._expect("labels")
         path = self.path / "labels" / f"{Path(file_name).stem}.png"

@@ -107,6 +107,23 @@ class PredictionWriter:
         path = self._folder / "probabilities" / f"{Path(image.file_name).stem}.npz"
         np.savez_compressed(path, prob=pack(prob_CHW, self._meta.stride))
 
+    def add_packed(self, image: PredictedImage, packed: npt.NDArray[np.uint8]) -> None:
+        """Adds one image's class probabilities as `segdata.probabilities.pack` returns them, at the set's stride.
+
+        Raises:
+            ValueError: if the set's codec is not prob8, or shape or dtype are wrong.
+            DatasetError: if the image was added before, or another one has its stem.
+        """
+        self._expect("prob8")
+        stride = self._meta.stride
+        expected = (len(self._meta.classes), -(-image.height // stride), -(-image.width // stride))
+        if packed.shape != expected or packed.dtype != np.uint8:
+            raise ValueError(
+                f"{image.file_name}: expected uint8 of shape {expected}, but got {packed.dtype} {packed.shape}"
+            )
+        self._register(image)
+        np.savez_compressed(self._folder / "probabilities" / f"{Path(image.file_name).stem}.npz", prob=packed)
+
     def add_labels(self, image: PredictedImage, label_HW: npt.NDArray[Any]) -> None:
         """Adds one image's class indices: integers (H, W), each an index into the set's classes.
 

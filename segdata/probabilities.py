@@ -1,4 +1,4 @@
-"""Class probabilities in 8 bits at a coarser grid: how `prob8` packs and unpacks them.
+"""Class probabilities in 8 bits at a coarser grid: how `prob8` packs, unpacks and aligns them.
 
 prob_CHW is float, 0 to 1; a packed pixel is the mean over its stride x stride block, times 255, rounded.
 """
@@ -9,18 +9,25 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["pack", "unpack"]
+__all__ = ["pack", "resample", "unpack"]
 
 
 def pack(prob_CHW: npt.NDArray[Any], stride: int) -> npt.NDArray[np.uint8]:
     """Packs (C, H, W) to uint8 (C, ceil(H/stride), ceil(W/stride)); blocks at the edge repeat the last row, column."""
+    packed: npt.NDArray[np.uint8] = np.rint(np.clip(_block_means(prob_CHW, stride), 0, 1) * 255).astype(np.uint8)
+    return packed
+
+
+def _block_means(prob_CHW: npt.NDArray[Any], stride: int) -> npt.NDArray[Any]:
+    """Mean over each stride x stride block."""
+    if stride == 1:
+        return prob_CHW
     channels, height, width = prob_CHW.shape
     pad = ((0, 0), (0, -height % stride), (0, -width % stride))
-    padded = np.pad(prob_CHW, pad, mode="edge") if stride > 1 else prob_CHW
+    padded = np.pad(prob_CHW, pad, mode="edge")
     blocks = padded.reshape(channels, padded.shape[1] // stride, stride, padded.shape[2] // stride, stride)
-    mean = blocks.mean(axis=(2, 4), dtype=np.float64) if stride > 1 else prob_CHW
-    packed: npt.NDArray[np.uint8] = np.rint(np.clip(mean, 0, 1) * 255).astype(np.uint8)
-    return packed
+    mean: npt.NDArray[Any] = blocks.mean(axis=(2, 4), dtype=np.float64)
+    return mean
 
 
 def unpack(packed: npt.NDArray[np.uint8], height: int, width: int, stride: int) -> npt.NDArray[np.float32]:
@@ -31,3 +38,14 @@ def unpack(packed: npt.NDArray[np.uint8], height: int, width: int, stride: int) 
     size = (packed.shape[2] * stride, packed.shape[1] * stride)
     full = [cv2.resize(channel, size, interpolation=cv2.INTER_LINEAR)[:height, :width] for channel in prob_CHW]
     return np.stack(full).astype(np.float32, copy=False)
+
+
+def resample(
+    packed: npt.NDArray[np.uint8], height: int, width: int, stride: int, finer_stride: int
+) -> npt.NDArray[np.float32]:
+    """Brings packed probabilities to a finer grid: float32 (C, ceil(height/finer_stride), ceil(width/finer_stride)).
+
+    Bilinear between block centres to the image's size, then the mean over the finer blocks, not rounded to 8 bits.
+    """
+    means = _block_means(unpack(packed, height, width, stride), finer_stride)
+    return np.clip(means, 0, 1).astype(np.float32, copy=False)

@@ -6,20 +6,23 @@ and segscore.
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from ensembling.ensemble_file import EnsembleMember, EnsembleRecord, write_ensemble
 from ensembling.fusion import METHODS, fuse
+from ensembling.settings import FusionSettings
 from ensembling.tuning import CANDIDATES, TunedSettings, tune_settings
 from segdata.errors import InputError
 from segdata.predictions import PredictionSet
 from segscore.metrics import METRICS, names_boundaries, score_predictions
 from segsweep.data_roles import SweepRoles, read_roles
+from segsweep.fusion_config import FusionConfig
 from segsweep.leaderboard import rank
 from segsweep.member_predictions import Members, choose_members
 from segsweep.run_folder import RunFolder
@@ -36,11 +39,12 @@ TUNING_ROLES = ("select", "val")  # in this order; never the role that is scored
 
 @dataclass(frozen=True, slots=True)
 class ScoreRow:
-    """One line of the table: a member or an ensemble, its prediction set and its scores."""
+    """One line of the table: a member or an ensemble, its prediction set, its scores, how it was fused."""
 
     name: str
     predictions: Path
     scores: dict[str, float]
+    settings: FusionSettings | None = None
     tuned: TunedSettings | None = None
 
 
@@ -69,7 +73,13 @@ class EnsembleResult:
 
 
 def build_ensembles(
-    sweep: Sweep, top: int, methods: Sequence[str], role: str | None, threads: int, console: Console
+    sweep: Sweep,
+    top: int,
+    methods: Sequence[str],
+    role: str | None,
+    threads: int,
+    console: Console,
+    fixed: FusionConfig | None = None,
 ) -> EnsembleResult:
     """Predicts with the best `top` trials, fuses them by each method, scores everything, and records it in MLflow.
 
@@ -80,6 +90,7 @@ def build_ensembles(
         role: Role of the data to predict and score; None = test, else select.
         threads: Computing threads of a predicting process.
         console: Shows progress.
+        fixed: Settings of fusion that are not tuned; None = those of the sweep file.
 
     Raises:
         InputError: Too few trials have weights, or there is no unseen role.
@@ -96,7 +107,8 @@ def build_ensembles(
         for name, path in zip(members.names, members.predict(scored), strict=True)
     )
     out = folder.ensembles / f"{scored}-top{top}"
-    ensembles = tuple(fuse_and_score(members, method, scored, tuning, out) for method in methods)
+    named = (sweep.config.ensemble.settings if fixed is None else fixed).named()
+    ensembles = tuple(fuse_and_score(members, method, scored, tuning, out, named) for method in methods)
     result = EnsembleResult(scored, tuning, sweep.config.metric, rows, ensembles, out, sweep.config.mode)
     for row in ensembles:
         write_record(members, result, row)
@@ -141,7 +153,9 @@ def scores_of(predictions: PredictionSet, members: Members, role: str) -> dict[s
     return score_predictions(truth, predictions, boundaries=boundaries) | own
 
 
-def fuse_and_score(members: Members, method: str, scored: str, tuning: str | None, out: Path) -> ScoreRow:
+def fuse_and_score(
+    members: Members, method: str, scored: str, tuning: str | None, out: Path, fixed: Mapping[str, Any]
+) -> ScoreRow:
     """Chooses the settings on `tuning`, fuses anew (an ensemble of the same name is replaced), scores on `scored`."""
     tuned, config = None, members.sweep.config
     if tuning is not None and method in CANDIDATES:
@@ -153,14 +167,16 @@ def fuse_and_score(members: Members, method: str, scored: str, tuning: str | Non
                 weights=members.weights,
                 score=lambda found: scores_of(found, members, tuning)[config.metric],
                 mode=config.mode,
+                fixed=fixed,
             )
     predictions = out / method / "predictions"
     shutil.rmtree(predictions, ignore_errors=True)
     predictions.parent.mkdir(parents=True, exist_ok=True)
     with members.console.status(f"fusing by {method}"):
-        settings = None if tuned is None else tuned.settings
+        settings = FusionSettings(**fixed) if tuned is None else tuned.settings
         fuse(members.predict(scored), predictions, method=method, weights=members.weights, settings=settings)
-        return ScoreRow(method, predictions, scores_of(PredictionSet.open(predictions), members, scored), tuned)
+        scores = scores_of(PredictionSet.open(predictions), members, scored)
+        return ScoreRow(method, predictions, scores, settings, tuned)
 
 
 def write_record(members: Members, result: EnsembleResult, row: ScoreRow) -> None:
@@ -175,7 +191,7 @@ def write_record(members: Members, result: EnsembleResult, row: ScoreRow) -> Non
             for path, weight, name, config_hash in parts
         ),
         method=row.name,
-        **({} if row.tuned is None else {"settings": row.tuned.settings}),
+        **({} if row.settings is None else {"settings": row.settings}),
         dataset_fingerprint=fingerprint,
         scores={line.name: known_metrics(line.scores, sweep) for line in (*result.members, row)},
         code_version=version("segsweep"),
@@ -189,7 +205,7 @@ def write_record(members: Members, result: EnsembleResult, row: ScoreRow) -> Non
         "scored_on": result.role,
         "settings_chosen_on": result.tuning_role,
         "dataset_fingerprint": fingerprint,
-        **({} if row.tuned is None else asdict(row.tuned.settings)),
+        **({} if row.settings is None else asdict(row.settings)),
     }
     recorder.record_ensemble(f"ensemble {row.name} of {len(members.records)}", parameters, row.scores, [path])
 

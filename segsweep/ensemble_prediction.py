@@ -76,7 +76,7 @@ def fuse_members(source: Source, members: list[Path], out: Path, settings: dict[
     shutil.rmtree(fresh, ignore_errors=True)
     weights = [member.weight for member in record.members]
     with console.status(f"fusing by {record.method}"):
-        fuse(members, fresh, method=record.method, weights=weights, settings=record.settings)
+        fuse(members, fresh, method=record.method, weights=weights, settings=record.settings, allow_empty=True)
     known = json.loads((members[0] / RECORD_FILE).read_bytes())
     text = json.dumps(known | {"settings": settings}, indent=2, sort_keys=True)
     (fresh / RECORD_FILE).write_text(text + "\n", encoding="utf-8")

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from segscore.metrics import METRICS
 from segsweep.config_section import Number, Section, Whole
+from segsweep.fusion_config import FusionConfig
 from segsweep.objectives import Mode, Objective, first_of_list
 from segsweep.own_metrics import is_function, name_problem, with_own_metrics
 from segsweep.search_config import BudgetConfig, SearchConfig
@@ -33,7 +34,10 @@ __all__ = [
 Task = Literal["instance", "semantic"]
 
 DEFAULT_METRICS: dict[str, str] = {"instance": "segm_mAP", "semantic": "mIoU"}
-ENSEMBLE_METHODS: dict[str, tuple[str, ...]] = {"instance": ("wbf",), "semantic": ("soft-vote", "hard-vote")}
+ENSEMBLE_METHODS: dict[str, tuple[str, ...]] = {
+    "instance": ("wbf", "mask-fusion", "nms", "soft-nms", "nmw"),
+    "semantic": ("soft-vote", "hard-vote"),
+}
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -179,6 +183,7 @@ class EnsembleConfig(Section):
 
     top: Annotated[Whole, Field(ge=2)] = 3
     methods: tuple[str, ...] = ()
+    settings: FusionConfig = FusionConfig()
     select: Literal["top"] = "top"
 
     @field_validator("select", mode="before")

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,15 +28,18 @@ def ensemble(
     top: Annotated[int | None, typer.Option(min=1, help="How many trials; none = the sweep file's.")] = None,
     method: Annotated[list[str] | None, typer.Option(help="Fusion method; may be given several times.")] = None,
     on: Annotated[str | None, typer.Option(help="Role to score on; none = test, else select.")] = None,
+    setting: Annotated[list[str] | None, typer.Option(help="Setting of fusion, NAME=VALUE; may be repeated.")] = None,
     storage: Annotated[Path, typer.Option(help="Folder that holds the sweeps' folders.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Combines the best trials and scores them on data that the search did not see.
 
-    Example: segsweep ensemble nuclei-search --top 3
+    Example: segsweep ensemble nuclei-search --top 3 --method nms --setting overlap=box
     """
+    from segsweep.fusion_config import FusionConfig, read_settings
     from segsweep.run_folder import find_run
 
+    own = read_settings(setting or [])
     sweep = find_run(name, storage).load()
     from segsweep.ensemble import build_ensembles  # loads MLflow: a wrong name is told sooner
 
@@ -43,7 +47,8 @@ def ensemble(
     methods = tuple(method) if method else config.ensemble_methods()
     console = Console(stderr=as_json, highlight=False, markup=False)
     threads = os.cpu_count() or 1
-    result = build_ensembles(sweep, top or config.ensemble.top, methods, on, threads, console)
+    fixed = FusionConfig(**(config.ensemble.settings.named() | own.named()))
+    result = build_ensembles(sweep, top or config.ensemble.top, methods, on, threads, console, fixed)
     if as_json:
         typer.echo(json.dumps(as_values(result), indent=2))
         return
@@ -63,8 +68,11 @@ def settings_line(row: "ScoreRow", result: "EnsembleResult") -> str:
     """Says which fusion settings were chosen, where, and what they gained there."""
     assert row.tuned is not None
     settings, tuned = row.tuned.settings, row.tuned
+    defaults = type(settings)()
+    named = [f"{name}={value}" for name, value in asdict(settings).items() if value != getattr(defaults, name)]
+    told = " ".join(named) or "the defaults"
     return (
-        f"{row.name}: IoU {settings.iou_threshold:g}, mask threshold {settings.mask_threshold:g}, chosen on "
+        f"{row.name}: {told}, chosen on "
         f"{result.tuning_role} ({result.metric} {tuned.score:.4f}; with the defaults {tuned.default_score:.4f})"
     )
 

@@ -10,6 +10,7 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from ensembling import read_ensemble
 from segdata.predictions import PredictionSet
 
 pytestmark = pytest.mark.slow
@@ -105,6 +106,19 @@ def test_an_ensemble_is_scored_beside_its_members(swept: Any) -> None:
     shown = swept.run("ensemble", "tiny", "--top", "2")
     assert max(len(line) for line in shown.stdout.splitlines() if not line.startswith("predictions")) <= 80
     assert "its best member on test" in shown.stdout
+
+
+def test_methods_and_settings_of_an_ensemble_can_be_named(swept: Any) -> None:
+    methods = ("mask-fusion", "nms", "soft-nms", "nmw")
+    named = [argument for method in methods for argument in ("--method", method)]
+    settings = ("--setting", "overlap=box", "--setting", "sigma=0.25")
+    result = json.loads(swept.run("ensemble", "tiny", "--top", "2", *named, *settings, "--json").stdout)
+    assert [row["name"] for row in result["rows"][2:]] == list(methods)
+    for method in methods:
+        settings_used = read_ensemble(swept.run_folder.ensembles / "test-top2" / method).settings
+        assert (settings_used.overlap, settings_used.sigma) == ("box", 0.25)
+    refused = swept.run("ensemble", "tiny", "--setting", "overlap=boxes", expect=2)
+    assert "--setting overlap: expected 'mask' or 'box', but got 'boxes'" in refused.stderr
 
 
 def test_an_ensemble_of_more_than_were_kept_says_so(swept: Any) -> None:

@@ -1,5 +1,6 @@
 """Fusing prediction sets on disk: what comes out, what is refused."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from ensembling import FusionSettings, fuse
-from segdata.errors import InputError
+from segdata.errors import DatasetError, InputError
 from segdata.predictions import ImageInstances, PredictedImage, PredictionMeta, PredictionSet, PredictionWriter
 from segdata.rle import Rle, rle_encode
 
@@ -127,7 +128,7 @@ def test_fused_objects_keep_to_max_detections(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.confidences, [0.9, 0.8, 0.7], rtol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["wbf", "nms"])
+@pytest.mark.parametrize("method", ["wbf", "mask-fusion", "nms", "soft-nms", "nmw"])
 def test_ensemble_of_one_is_that_one(method: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     corner, size = rng.integers(0, 30, (25, 2)), rng.integers(1, 10, (25, 2))
@@ -212,7 +213,7 @@ def test_soft_vote_of_labels_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["soft-vote", "average"])
 def test_a_method_for_the_other_task_is_refused(method: str, pair: list[Path], tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=rf"expected a method for instance predictions \(wbf, nms\), but got '{method}'"
+        InputError, match=rf"expected a method for instance predictions \(wbf, mask-fusion, .*\), but got '{method}'"
     ):
         fuse(pair, tmp_path / "out", method=method)
     assert not (tmp_path / "out").exists()
@@ -240,7 +241,7 @@ def test_members_of_other_images_are_named(tmp_path: Path) -> None:
         write_instances(tmp_path / "one", [[], []]),
         write_instances(tmp_path / "two", [[]], images=IMAGES[:1]),
     ]
-    with pytest.raises(InputError, match=r"two: expected the 2 images of .*one, but got 1 images.*differ in b\.png"):
+    with pytest.raises(InputError, match=r"two: expected the 2 images of .*one, but got 1 images \(missing: b\.png\)"):
         fuse(members, tmp_path / "out", method="wbf")
 
 
@@ -254,6 +255,46 @@ def test_weights_of_the_wrong_length_are_refused(pair: list[Path], tmp_path: Pat
     with pytest.raises(InputError, match="expected one finite weight above 0 for each of 2 members"):
         fuse(pair, tmp_path / "out", method="wbf", weights=[1.0])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("method", ["wbf", "mask-fusion", "nms", "soft-nms", "nmw"])
+def test_a_member_without_any_object_is_refused_unless_that_is_allowed(
+    method: str, pair: list[Path], tmp_path: Path
+) -> None:
+    members = [*pair, write_instances(tmp_path / "empty", [[], []])]
+    with pytest.raises(
+        InputError, match="empty: expected objects in some of 2 images, but got none. Leave this member"
+    ):
+        fuse(members, tmp_path / "out", method=method)
+    assert not (tmp_path / "out").exists()
+    fused = PredictionSet.open(fuse(members, tmp_path / "out", method=method, allow_empty=True))
+    assert len(fused.instances("a.png")) == (3 if method == "soft-nms" else 2)  # soft-NMS lowers, removes nothing
+
+
+def rewritten(member: Path, **changes: Any) -> Path:
+    """A member whose first result another tool changed."""
+    file = member / "instances.json"
+    results = json.loads(file.read_bytes())
+    results[0].update(changes)
+    file.write_text(json.dumps(results))
+    return member
+
+
+@pytest.mark.parametrize("confidence", [87.0, -0.5, float("nan")])
+def test_a_confidence_outside_0_to_1_names_member_and_image(
+    confidence: float, pair: list[Path], tmp_path: Path
+) -> None:
+    rewritten(pair[1], score=confidence)
+    with pytest.raises(InputError, match=rf"two: expected confidences within 0\.\.1 in a\.png, but got {confidence:g}"):
+        fuse(pair, tmp_path / "out", method="nms")
+
+
+def test_a_mask_of_another_size_names_file_and_image(pair: list[Path], tmp_path: Path) -> None:
+    rewritten(pair[1], segmentation=rle_encode(np.ones((3, 4), dtype=np.bool_)).to_coco())
+    with pytest.raises(
+        DatasetError, match=r"two/instances\.json: .*a\.png.*expected a mask of size \[40, 60\].*\[3, 4\]"
+    ):
+        fuse(pair, tmp_path / "out", method="mask-fusion")
 
 
 def test_no_members_are_refused(tmp_path: Path) -> None:
@@ -270,6 +311,10 @@ def test_no_members_are_refused(tmp_path: Path) -> None:
             lambda: FusionSettings(minimum_confidence=float("nan")),
             "minimum_confidence: expected within 0..1, but got nan",
         ),
+        (lambda: FusionSettings(sigma=0.0), "sigma: expected a number above 0, but got 0.0"),
+        (lambda: FusionSettings(least_decayed=2.0), "least_decayed: expected within 0..1, but got 2.0"),
+        (lambda: FusionSettings(overlap="area"), "overlap: expected mask or box, but got area"),  # type: ignore[arg-type]
+        (lambda: FusionSettings(mean="mode"), "mean: expected arithmetic or geometric or confidence, but got mode"),  # type: ignore[arg-type]
     ],
 )
 def test_settings_out_of_range_are_refused(build: Callable[[], FusionSettings], message: str) -> None:

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ensembling.masks import fuse_masks
-from ensembling.run_lengths import boundaries_of, rles_of
+from ensembling.run_lengths import rles_of, runs_of
 from segdata.errors import InputError
-from segdata.rle import Rle, rle_encode
+from segdata.rle import Rle, rle_area, rle_bbox, rle_encode, rle_from_counts
 
 
 def voted(masks_NHW: np.ndarray, votes_N: np.ndarray, threshold: float) -> np.ndarray:
@@ -28,12 +28,12 @@ stacks = st.tuples(st.integers(1, 6), st.integers(1, 7), st.integers(1, 8)).flat
 @settings(max_examples=100, deadline=None)
 def test_run_lengths_are_read_and_written_as_pycocotools_does(masks_NHW: np.ndarray) -> None:
     rles = [rle_encode(mask_HW) for mask_HW in masks_NHW]
-    bounds = boundaries_of(rles)
-    height, width = masks_NHW.shape[1:]
-    inside = ~(bounds.rises & (bounds.positions == height * width))
-    positions, masks = bounds.positions[inside], bounds.masks[inside]
-    # a mask that starts with foreground has an empty first run; both boundaries are at 0 only for the rise
-    assert rles_of(positions, masks, len(rles), height=height, width=width) == rles
+    runs = runs_of(rles)
+    assert rles_of(runs) == rles
+    areas, boxes = runs.outlines()
+    assert areas.tolist() == [rle_area(rle) for rle in rles]
+    for rle, (x1, y1, x2, y2) in zip(rles, boxes, strict=True):
+        assert rle_bbox(rle) == (x1, y1, x2 - x1, y2 - y1)
 
 
 def test_run_lengths_of_large_masks() -> None:
@@ -41,9 +41,19 @@ def test_run_lengths_of_large_masks() -> None:
     mask_HW[2999, 3999] = True
     mask_HW[1000:2500, 5:3000] = True
     rles = [rle_encode(mask_HW), rle_encode(~mask_HW)]
-    bounds = boundaries_of(rles)
-    inside = ~(bounds.rises & (bounds.positions == mask_HW.size))
-    assert rles_of(bounds.positions[inside], bounds.masks[inside], 2, height=3000, width=4000) == rles
+    assert rles_of(runs_of(rles)) == rles
+
+
+def test_runs_of_no_length_are_joined_or_passed_over() -> None:
+    """Other tools write masks with empty runs: 2 background, 3 + 0 + 2 foreground, 1 background, 0, 4 background."""
+    runs = runs_of([rle_from_counts([2, 3, 0, 2, 1, 0, 4], 4, 3)])
+    assert (runs.starts.tolist(), runs.ends.tolist()) == ([2], [7])
+
+
+def test_a_run_over_several_columns_reaches_from_top_to_bottom() -> None:
+    rle = rle_from_counts([3, 6, 3], 4, 3)  # the last pixel of column 0, all of column 1, the first of column 2
+    _, boxes = runs_of([rle]).outlines()
+    assert boxes.tolist() == [[0, 0, 3, 4]]
 
 
 @given(stacks, st.data())

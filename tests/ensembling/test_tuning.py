@@ -68,6 +68,20 @@ def test_masks_that_most_members_cut_short_need_a_lower_threshold(tmp_path):
     assert found.default_score < 1.0
 
 
+def test_fixed_settings_hold_for_all_candidates_and_are_tried_once(tmp_path):
+    members = [member(tmp_path / "a", square(10, 10, 30))]
+    tried = []
+
+    def score(found):
+        tried.append(found.meta.mask_threshold)
+        return 1.0
+
+    fixed = {"mask_threshold": 0.7, "merge_own": True}
+    found = tune_settings(members, method="wbf", weights=None, score=score, fixed=fixed)
+    assert tried == [0.7, 0.7]  # IoU 0.55 and 0.65
+    assert found.settings == FusionSettings(mask_threshold=0.7, merge_own=True)
+
+
 def test_the_lowest_score_wins_where_less_is_better_and_no_score_never_does(tmp_path):
     """Six candidates: IoU 0.55 or 0.65 beside mask thresholds 0.5, 0.4 and 0.3."""
     members = [member(tmp_path / "a", square(10, 10, 30))]

@@ -257,6 +257,12 @@ def test_a_config_built_in_python_is_the_one_that_is_read(folder: Path) -> None:
         ("[my_modules]", "[my_modules.py!]", "32: custom_imports: expected a module's name"),
         ("[wbf]", "[wbf, soft-vote]", "35: ensemble.methods.1: expected an ensemble method of the task instance"),
         ("methods: [wbf]", "select: greedy", "35: ensemble.select: expected top, but got greedy, which is not in"),
+        ("methods: [wbf]", "settings: {overlap: area}", "35: ensemble.settings.overlap: expected 'mask' or 'box'"),
+        (
+            "methods: [wbf]",
+            "settings: {iou: 0.5}",
+            "35: ensemble.settings.iou: expected a known key, but got 'iou'. Known: ",
+        ),
         ("top: 5", "top: 1", "35: ensemble.top: expected a number greater than or equal to 2, but got 1"),
         ("storage: {path: runs, keep_checkpoints: 5}", "storage:", "33: storage: expected `key: value` lines, but"),
         ("images: data/train}", "images: data/trian}", "5: data.train.images: .*got nothing at .*data/trian"),
