@@ -53,7 +53,8 @@ class Members:
         of which nobody knows what twice as much means.
         """
         scores = [record.best_score for record in self.records]
-        return scores if min(scores) > 0 and not self.sweep.config.own_metrics else [1.0] * len(scores)
+        config = self.sweep.config
+        return scores if min(scores) > 0 and config.metric not in config.own_metrics else [1.0] * len(scores)
 
     def predict(self, role: str) -> list[Path]:
         """Returns the members' prediction sets of a role; those that are there already are not made again."""

@@ -112,9 +112,9 @@ class ProgressObserver:
         for name in ("running", "epoch", self.metric, "parameters"):
             table.add_column(name, overflow="ellipsis", no_wrap=True)
         for number, (record, epoch, score) in sorted(self.running.items()):
-            shown = "-" if math.isnan(score) else f"{score:.4f}"
+            so_far = "-" if math.isnan(score) else f"{score:.4f}"
             parameters = Text(describe_sample(record.in_force))
-            table.add_row(f"{number:04d}", f"{epoch}/{record.planned_epochs}", shown, parameters)
+            table.add_row(f"{number:04d}", f"{epoch}/{record.planned_epochs}", so_far, parameters)
         return Group(table, Text(self.summary()))
 
     def summary(self) -> str:

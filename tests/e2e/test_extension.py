@@ -63,3 +63,21 @@ def test_patience_ends_a_sweep_which_says_so_and_goes_on_with_more(workplace: An
     assert "has finished: 2 trials ended without a better score" in workplace.run("resume", "tiny").stdout
     workplace.run("resume", "tiny", "--patience", "+1")
     assert len(workplace.records()) > number
+
+
+def test_hours_end_a_launch_within_a_minute_with_what_was_found(workplace: Any) -> None:
+    workplace.synthesize(images=4)
+    workplace.write_sweep(
+        {"epochs": 5000, "batch_size": 1},
+        {"lr": {"float": [1e-4, 1e-3]}},
+        budget={"trials": 3, "concurrent": 2, "hours": 0.03},
+    )
+    ended = workplace.run("run", "sweep.yaml")
+    records = workplace.records()
+    assert [record.outcome for record in records] == ["stopped"] * len(records) and 1 <= len(records) <= 3
+    assert {record.reason for record in records} == {"the time of the sweep was up"}
+    assert all(record.best_epoch is not None and record.ended for record in records)
+    assert all(workplace.run_folder.trial(record.number).best.is_file() for record in records)
+    over = f"the 0.03 h of the budget are over after {len(records)} of 3 trials"
+    assert f"{over}; for as long again: segsweep resume" in " ".join(ended.stderr.split())
+    assert workplace.leftovers() == []

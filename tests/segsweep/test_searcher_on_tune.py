@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
-from search_spaces.space import Space
+from search_spaces.define_by_run import read_function, unrolled
+from search_spaces.space import Space, parse_space
 from segsweep import tuning
 from segsweep.objectives import Objective
 from segsweep.pareto import numbers_on_front
@@ -126,6 +127,62 @@ def test_two_objectives_and_a_limit(search: Open, nine: Space, fit: Fit, sampler
     objectives = [Objective("segm_mAP", "max"), *weighed["further"]]
     assert numbers_on_front(one.records(), objectives) == {record.number for record in within}
     assert search(**settings).searcher.left == 0
+
+
+SPACE_FUNCTION = """
+def space(trial):
+    optimizer = trial.suggest_categorical("optimizer", ["sgd", "adamw"])
+    trial.suggest_categorical("batch_size", [2, 4])
+    if optimizer == "sgd":
+        trial.suggest_float("momentum", 0.8, 0.9)
+        trial.suggest_float("lr", 1e-2, 1e-1, log=True)
+    else:
+        trial.suggest_float("lr", 1e-4, 1e-3, log=True)
+    return {"model": "mask-rcnn", "epochs": 3}
+"""
+CASES: dict[str, Any] = {
+    "optimizer": {"choice": ["sgd", "adamw"]},
+    "batch_size": {"choice": [2, 4]},
+    "momentum": {"float": [0.8, 0.9], "when": {"optimizer": "sgd"}},
+    "lr": [
+        {"when": {"optimizer": "sgd"}, "linked": ["rate", "batch_size"]},
+        {"when": {"optimizer": "adamw", "batch_size": [2, 4]}, "float": [1e-4, 1e-3], "log": True},
+    ],
+}
+
+
+def written_space(tmp_path: Path) -> Space:
+    variables = {"rate": {"float": [5e-3, 2.5e-2]}}
+    fixed = {"model": "mask-rcnn", "epochs": 3}
+    forbid = [{"optimizer": "adamw", "batch_size": 4}]
+    return parse_space(CASES, {}, forbid, fixed, task="instance", where="space", variables=variables)
+
+
+def programmed_space(tmp_path: Path) -> Space:
+    file = tmp_path / "my_space.py"
+    file.write_text(SPACE_FUNCTION)
+    found = unrolled(read_function(file, "space", "space"), file, "space")
+    forbid = [{"optimizer": "adamw", "batch_size": 4}]
+    return parse_space(found.space, found.overrides, forbid, found.fixed, task="instance", where="space")
+
+
+@pytest.mark.parametrize("sampler", ["tpe", {"tpe": {"group": True}}, {"nsga2": {"population_size": 5}}])
+@pytest.mark.parametrize("space", [written_space, programmed_space])
+def test_conditions_of_a_space_hold_in_every_trial(
+    search: Open, fit: Fit, space: Callable[[Path], Space], sampler: Any, tmp_path: Path
+) -> None:
+    one = search(space=space(tmp_path), budget=30, sampler=sampler)
+    fit(one)
+    assert len(one.records()) == 30 and all(record.outcome == "completed" for record in one.records())
+    for record in one.records():
+        sample, optimization = record.sample, record.config["optimization"]
+        assert (sample["optimizer"], sample["batch_size"]) != ("adamw", 4)
+        assert ("momentum" in sample) == (sample["optimizer"] == "sgd")
+        low, high = (1e-2, 1e-1) if sample["optimizer"] == "sgd" else (1e-4, 1e-3)
+        assert low <= sample["lr"] <= high and optimization["lr"] == sample["lr"]
+        if "rate" in sample and sample["optimizer"] == "sgd":
+            assert sample["lr"] == pytest.approx(sample["rate"] * sample["batch_size"])
+    assert {record.sample["optimizer"] for record in one.records()} == {"sgd", "adamw"}
 
 
 def test_a_grid_on_tune_ends_when_it_is_exhausted(search: Open, space_of: Callable[..., Space], fit: Fit) -> None:

@@ -28,7 +28,7 @@ TrialOf = Callable[..., TrialConfig]
 def reports(monkeypatch: pytest.MonkeyPatch) -> list[EpochScores]:
     """Takes the place of Tune, which has no session here."""
     rows: list[EpochScores] = []
-    monkeypatch.setattr(ray_trainable, "report", lambda files, row, context: rows.append(row))
+    monkeypatch.setattr(ray_trainable, "report", lambda files, row: rows.append(row))
     return rows
 
 

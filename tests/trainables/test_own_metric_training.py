@@ -108,7 +108,7 @@ def test_two_processes_gather_all_label_maps_for_it(
 ) -> None:
     """There are 3 images. Where it fails, the other process, which waits for the scores, ends as well."""
     rows: list[EpochScores] = []
-    monkeypatch.setattr(ray_trainable, "report", lambda files, row, context: rows.append(row))
+    monkeypatch.setattr(ray_trainable, "report", lambda files, row: rows.append(row))
     text = PIXELS.replace("return wrong", f"assert len(truths) == {images}\n    return wrong")
     context = TrialContext(
         litter,

@@ -72,7 +72,7 @@ def reports(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Takes the place of Tune, which has no session here: the epochs that would have been reported."""
     epochs: list[int] = []
 
-    def report(files: TrialFiles, row: EpochScores, context: TrialContext) -> None:
+    def report(files: TrialFiles, row: EpochScores) -> None:
         epochs.append(row.epoch)
 
     monkeypatch.setattr(ray_trainable, "report", report)
