@@ -13,7 +13,6 @@ from search_spaces.in_flight import IN_FLIGHT
 from search_spaces.knobs import KNOBS
 from search_spaces.parameters import Choice, Float, Int
 from search_spaces.space import Space
-from segsweep.search import generations
 from segsweep.search.budget import Budget
 from segsweep.search.generations import PopulationSearcher
 from segsweep.search.mutations import Mutation
@@ -344,8 +343,11 @@ def test_a_kill_within_an_exchange_leaves_it_to_be_made_again(
     class Killed:
         left = writes
 
-        def __init__(self, study: Study, number: int) -> None:
-            self.trial = live(study, number)
+        def __init__(self, searcher: PopulationSearcher, number: int) -> None:
+            self.trial = live(searcher, number)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.trial, name)
 
         def set_user_attr(self, name: str, value: object) -> None:
             Killed.left -= 1
@@ -353,11 +355,11 @@ def test_a_kill_within_an_exchange_leaves_it_to_be_made_again(
                 raise KilledError
             self.trial.set_user_attr(name, value)
 
-    live = generations.live_trial
+    live = PopulationSearcher._live
     sweep = Sweep(tmp_path, space)
     sweep.run_all(places=1, legs=8)
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(generations, "live_trial", Killed)
+        patch.setattr(PopulationSearcher, "_live", lambda searcher, number: Killed(searcher, number))
         sweep.run_all(places=1)
     exchanged = sum(record.exchanged_at == 1 for record in sweep.records())
     assert 0 <= exchanged <= 8 and (exchanged == 8) == (writes == 11)

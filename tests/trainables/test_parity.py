@@ -97,6 +97,7 @@ def run_stock(
         str(folder / "stock.npz"),
     ]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["OMP_NUM_THREADS"] = "1"  # as our trials have: float sums depend on how many threads share them
     command = [sys.executable, "-P", "-c", f"PACKAGES = {absent}\n{SCRIPT}", json.dumps(arguments)]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
