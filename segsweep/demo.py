@@ -17,7 +17,7 @@ from segdata.splits import write_split
 from segdata.synthetic import synthesize
 from segsweep.data_roles import read_roles
 from segsweep.driver import SweepResult, start
-from segsweep.ensemble import EnsembleResult, build_ensembles
+from segsweep.ensembles.building import EnsembleResult, build_ensembles
 from segsweep.pictures import comparison_sheet
 from segsweep.sweep_file import Sweep, load_sweep
 

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from segscore.metrics import METRICS
 from segsweep.config_section import Number, Section, Whole
-from segsweep.fusion_config import FusionConfig
+from segsweep.ensembles.fusion_config import FusionConfig
 from segsweep.objectives import Mode, Objective, first_of_list
 from segsweep.own_metrics import is_function, name_problem, with_own_metrics
 from segsweep.search_config import BudgetConfig, SearchConfig

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from segsweep.ensemble import EnsembleResult, ScoreRow
+    from segsweep.ensembles.building import EnsembleResult, ScoreRow
 
 __all__ = ["ensemble", "ensemble_table"]
 
@@ -36,12 +36,12 @@ def ensemble(
 
     Example: segsweep ensemble nuclei-search --top 3 --method nms --setting overlap=box
     """
-    from segsweep.fusion_config import FusionConfig, read_settings
+    from segsweep.ensembles.fusion_config import FusionConfig, read_settings
     from segsweep.run_folder import find_run
 
     own = read_settings(setting or [])
     sweep = find_run(name, storage).load()
-    from segsweep.ensemble import build_ensembles  # loads MLflow: a wrong name is told sooner
+    from segsweep.ensembles.building import build_ensembles  # loads MLflow: a wrong name is told sooner
 
     config = sweep.config
     methods = tuple(method) if method else config.ensemble_methods()

@@ -42,7 +42,7 @@ def predict(
 
     Example: segsweep predict nuclei --images photos --out predictions --window 512
     """
-    from segsweep.ensemble_prediction import predict_source
+    from segsweep.ensembles.predicting import predict_source
     from segsweep.predicting import How
     from segsweep.prediction_source import images_of_folder, images_of_role
     from trainables.prediction_job import WindowChoice

@@ -22,9 +22,9 @@ from segdata.errors import InputError
 from segdata.predictions import PredictionSet
 from segscore.metrics import METRICS, names_boundaries, score_predictions
 from segsweep.data_roles import SweepRoles, read_roles
-from segsweep.fusion_config import FusionConfig
+from segsweep.ensembles.fusion_config import FusionConfig
+from segsweep.ensembles.members import Members, choose_members
 from segsweep.leaderboard import rank
-from segsweep.member_predictions import Members, choose_members
 from segsweep.run_folder import RunFolder
 from segsweep.search import trial_records
 from segsweep.search.study import Mode

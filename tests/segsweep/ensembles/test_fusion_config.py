@@ -9,7 +9,7 @@ import pytest
 from ensembling import METHODS, FusionSettings
 from ensembling.tuning import CANDIDATES
 from segdata.errors import InputError
-from segsweep.fusion_config import FusionConfig, read_settings
+from segsweep.ensembles.fusion_config import FusionConfig, read_settings
 from segsweep.sweep_config import ENSEMBLE_METHODS, EnsembleConfig
 
 
