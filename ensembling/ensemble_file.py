@@ -8,11 +8,12 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from ensembling.settings import FusionSettings
 from segdata.atomic import write_text
 from segdata.errors import InputError
+from segdata.views import View
 
 __all__ = ["ENSEMBLE_FILE", "EnsembleMember", "EnsembleRecord", "read_ensemble", "write_ensemble"]
 
@@ -30,18 +31,32 @@ class EnsembleMember(BaseModel):
     """A member.
 
     Attributes:
-        path: Its prediction set or trial folder, absolute or relative to the ensemble file's folder.
+        path: A folder with `config.py` and `best.pth`, or another tool's prediction set; absolute, or relative to the
+            ensemble file's folder. Files of version 1 name prediction sets of trials.
         weight: Above 0; only ratios between members matter.
+        name: Of the candidate; the folds of one configuration share it.
+        view: How it sees an image: a name that `segdata.views.View.parse` reads.
+        network: Whether it can label new images; False = another tool's predictions.
         trial: The trial that it comes from.
         config_hash: Of that trial's configuration.
+        weights: 16 hex digits of the SHA-256 of its config and weights, by which others are refused.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: Path
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    name: str = ""
+    view: str = "plain"
+    network: bool = True
     trial: str | None = None
     config_hash: str | None = None
+    weights: str | None = None
+
+    @field_validator("view")
+    @classmethod
+    def _view(cls, value: str) -> str:
+        return str(View.parse(value))
 
 
 class EnsembleRecord(BaseModel):
@@ -53,19 +68,25 @@ class EnsembleRecord(BaseModel):
         method: One of `ensembling.fusion.METHODS`.
         settings: Thresholds of the fusion.
         dataset_fingerprint: Of the data set that was predicted and scored.
-        scores: Metrics by name, for each row of the score table (a member's name, or "ensemble").
+        scores: Metrics by name, for each row of the score table (a member's name, or the ensemble's).
+        scored_on: Role of the data that was scored.
+        chosen_on: Labelled images that members, weights and settings were chosen on; None = nothing was chosen.
+        chosen_score: The score there.
         code_version: Version of Segsweep that wrote it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     task: Literal["instance", "semantic"]
     members: tuple[EnsembleMember, ...] = Field(min_length=1)
     method: str
     settings: FusionSettings = FusionSettings()
     dataset_fingerprint: str
     scores: dict[str, dict[str, Score]] = {}
+    scored_on: str | None = None
+    chosen_on: str | None = None
+    chosen_score: Score = None
     code_version: str
 
 

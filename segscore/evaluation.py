@@ -3,6 +3,7 @@
 May import numpy, `segdata` and this package.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,6 +68,7 @@ def evaluate(
     *,
     max_detections: int | None = None,
     batch: int = 8,
+    boundaries: bool = True,
 ) -> Evaluation:
     """Scores a prediction set in every way that its task knows.
 
@@ -75,6 +77,7 @@ def evaluate(
         predictions: A prediction set of the same task; predicted images beyond the truth's are left out.
         max_detections: Detections that count for each image and class; None = as many as the data has.
         batch: Images a batch of `mIoU_per_batch`.
+        boundaries: Whether to score boundaries too, which takes longer than all else.
 
     Raises:
         InputError: If the tasks differ, or a number is below 1.
@@ -83,8 +86,9 @@ def evaluate(
     if batch < 1:
         raise InputError.of(f"expected at least 1, but got {batch}", where="batch", cure="Raise it.")
     if isinstance(truth, InstanceDataset):
-        return _of_objects(truth, predictions, max_detections, batch)
-    return _of_pixels(truth, predictions, batch)
+        kinds = KINDS if boundaries else KINDS[:2]
+        return _of_objects(truth, predictions, max_detections, batch, kinds)
+    return _of_pixels(truth, predictions, batch, boundaries)
 
 
 def fitting_limit(truth: InstanceDataset, *sets: PredictionSet) -> int:
@@ -92,10 +96,12 @@ def fitting_limit(truth: InstanceDataset, *sets: PredictionSet) -> int:
     return max(fitting_max_detections(truth, results_of_set(truth, predictions)) for predictions in sets)
 
 
-def _of_objects(truth: InstanceDataset, predictions: PredictionSet, limit: int | None, batch: int) -> Evaluation:
+def _of_objects(
+    truth: InstanceDataset, predictions: PredictionSet, limit: int | None, batch: int, kinds: Sequence[Kind]
+) -> Evaluation:
     results = results_of_set(truth, predictions)
     scene = scene_of(truth, results, max_detections=limit)
-    matches = {kind: scene.matches(kind) for kind in KINDS}
+    matches = {kind: scene.matches(kind) for kind in kinds}
     return Evaluation(
         scores=tuple(summarize(truth, of, kind, scene) for kind, of in matches.items()),
         samples=tuple(InstanceSample(kind, truth.class_names, of) for kind, of in matches.items()),
@@ -107,9 +113,9 @@ def _of_objects(truth: InstanceDataset, predictions: PredictionSet, limit: int |
     )
 
 
-def _of_pixels(truth: SemanticDataset, predictions: PredictionSet, batch: int) -> Evaluation:
+def _of_pixels(truth: SemanticDataset, predictions: PredictionSet, batch: int, boundaries: bool) -> Evaluation:
     require_agreement(truth, predictions)
-    total = SemanticAccumulator(truth.classes, truth.ignore_index, boundaries=True)
+    total = SemanticAccumulator(truth.classes, truth.ignore_index, boundaries=boundaries)
     counts, edges, confidences = [], [], np.zeros((3, BINS))
     has_probabilities = predictions.meta.codec == "prob8"
     for image in truth.images:
@@ -119,12 +125,13 @@ def _of_pixels(truth: SemanticDataset, predictions: PredictionSet, batch: int) -
             numbers = len(truth.classes), truth.ignore_index
             confusion_CC = confusion_matrix(true_HW, found_HW, *numbers)
             counts.append(class_counts(confusion_CC))
-            edges.append(boundary_counts(true_HW, found_HW, *numbers))
-            total.add_counts(confusion_CC, edges[-1])
+            if boundaries:
+                edges.append(boundary_counts(true_HW, found_HW, *numbers))
+            total.add_counts(confusion_CC, edges[-1] if boundaries else None)
         if sure_HW is not None:
             counted_HW = true_HW != truth.ignore_index
             confidences += count_confidences(sure_HW[counted_HW], (true_HW == found_HW)[counted_HW])
-    sample = SemanticSample(truth.classes, np.stack(counts), np.stack(edges))
+    sample = SemanticSample(truth.classes, np.stack(counts), np.stack(edges) if edges else None)
     return Evaluation(
         scores=(total.scores(),),
         samples=(sample,),

@@ -71,12 +71,12 @@ class SemanticSample:
     Attributes:
         class_names: By index.
         counts: int64 (N, 3, C): pixels of the class that are right, in the truth, in the prediction.
-        boundaries: int64 (N, 3, C): likewise of each class's boundary; see `boundary_counts`.
+        boundaries: int64 (N, 3, C): likewise of each class's boundary; see `boundary_counts`. None = not counted.
     """
 
     class_names: tuple[str, ...]
     counts: Counts
-    boundaries: Counts
+    boundaries: Counts | None = None
 
     @property
     def num_images(self) -> int:
@@ -102,7 +102,6 @@ class SemanticSample:
     def metrics(self, weight_BN: Floats) -> dict[str, Floats]:
         """Returns the ratios of weighted counts by name."""
         total_B3C = np.einsum("bn,nkc->bkc", weight_BN, self.counts)
-        edges_B3C = np.einsum("bn,nkc->bkc", weight_BN, self.boundaries)
         iou_BC, of_images = iou_of_counts(total_B3C), self.image_mious
         present = ~np.isnan(of_images)
         shared_B, pixels_B = total_B3C[:, 0].sum(axis=-1), total_B3C[:, 1].sum(axis=-1)
@@ -110,14 +109,17 @@ class SemanticSample:
             "mIoU": _row_means(iou_BC),
             "mIoU_per_image": _ratio(weight_BN[:, present] @ of_images[present], weight_BN[:, present].sum(axis=-1)),
             "accuracy": _ratio(shared_B, pixels_B),
-            "boundary_IoU": _row_means(iou_of_counts(edges_B3C)),
         }
+        if self.boundaries is not None:
+            edges_B3C = np.einsum("bn,nkc->bkc", weight_BN, self.boundaries)
+            values["boundary_IoU"] = _row_means(iou_of_counts(edges_B3C))
         return values | {of_class(None, name): iou_BC[:, index] for index, name in enumerate(self.class_names)}
 
     def beside(self, other: Self) -> Self:
         """Returns both as one data set."""
-        counts, boundaries = (self.counts, other.counts), (self.boundaries, other.boundaries)
-        return type(self)(self.class_names, np.concatenate(counts), np.concatenate(boundaries))
+        edges = [sample.boundaries for sample in (self, other) if sample.boundaries is not None]
+        counts = np.concatenate((self.counts, other.counts))
+        return type(self)(self.class_names, counts, np.concatenate(edges) if len(edges) == 2 else None)
 
 
 def _ratio(part_B: Floats, whole_B: Floats) -> Floats:

@@ -5,7 +5,6 @@ set to come. No network runs in this process. Imports trainables' fork server, a
 """
 
 import fcntl
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -139,12 +138,8 @@ def is_complete(out: Path, images: ImagesSource) -> bool:
 
 def network_settings(network: Network, images: ImagesSource, windows: WindowChoice | None) -> dict[str, Any]:
     """Returns all that changes what comes out, the images themselves aside: they are told apart one by one."""
-    digest = hashlib.sha256()
-    for path in (network.config, network.checkpoint):
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
     return {
-        "weights": digest.hexdigest()[:16],
+        "weights": network.fingerprint(),
         "window": None if windows is None else windows.side_px,
         "overlap": None if windows is None else windows.overlap,
         "scale": None if windows is None else windows.scale,

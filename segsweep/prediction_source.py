@@ -3,8 +3,9 @@
 Imports the run folder and ensemble files; no training framework.
 """
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ensembling.ensemble_file import ENSEMBLE_FILE, EnsembleMember, EnsembleRecord, read_ensemble
@@ -14,16 +15,26 @@ from segdata.images import IMAGE_SUFFIXES, list_images
 from segdata.instances import InstanceDataset
 from segdata.prediction_parts import ImageFile
 from segdata.predictions import PredictedImage
+from segdata.views import PLAIN, View
 from segsweep.checkpoints import fetch_weights
-from segsweep.data_roles import read_roles
+from segsweep.data_roles import RoleData, read_roles
 from segsweep.leaderboard import rank
 from segsweep.run_folder import RunFolder, find_run
 from segsweep.search import TrialRecord, trial_records
 from trainables.prediction_job import images_fingerprint, opened
 from trainables.trial_files import TrialFiles
 
-__all__ = ["ImagesSource", "Network", "Source", "find_source", "images_of_folder", "images_of_role", "stock_source"]
-
+__all__ = [
+    "ImagesSource",
+    "Network",
+    "Source",
+    "ensemble_source",
+    "find_source",
+    "images_of_data",
+    "images_of_folder",
+    "images_of_role",
+    "stock_source",
+]
 
 @dataclass(frozen=True, slots=True)
 class Network:
@@ -35,6 +46,15 @@ class Network:
     config_hash: str | None = None
     custom_imports: Sequence[str] = ()
     folder: Path | None = None  # where the user's own modules lie
+    view: View = PLAIN
+
+    def fingerprint(self) -> str:
+        """Returns 16 hex digits over config and weights."""
+        digest = hashlib.sha256()
+        for path in (self.config, self.checkpoint):
+            with path.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +97,7 @@ def find_source(name: str, storage: Path, trial: int | None) -> Source:
     path = Path(name)
     if (path / ENSEMBLE_FILE).is_file() or path.name == ENSEMBLE_FILE:
         refuse_trial(trial, "an ensemble")
-        return ensemble_source(path if path.is_dir() else path.parent)
+        return ensemble_source(path)
     if (path / "config.py").is_file():
         refuse_trial(trial, "a trial's folder")
         return Source(f"trial {path.absolute().name}", (network_of(path),), run=run_of(path))
@@ -165,30 +185,56 @@ def network_of(directory: Path) -> Network:
 
 
 def run_of(directory: Path) -> RunFolder | None:
-    """Returns the sweep that a trial's folder belongs to; None if it was moved out of one."""
-    run = RunFolder(directory.absolute().parent.parent)
-    return run if run.exists and directory.absolute().parent.name == "trials" else None
+    """Returns the sweep in whose folder a network lies (a trial, its epoch, a fold, an average); None if in none."""
+    inside = directory.absolute()
+    return next((run for parent in inside.parents if (run := RunFolder(parent)).exists and run.holds(inside)), None)
 
 
 def record_of(run: RunFolder, directory: Path) -> TrialRecord | None:
-    """Returns what the study knows of a trial."""
-    name = directory.absolute().name
-    return next((record for record in trial_records(run.study()) if f"{record.number:04d}" == name), None)
+    """Returns what the study knows of a trial; None for other networks."""
+    inside = directory.absolute()
+    if inside.parent != run.trials.absolute():
+        return None
+    return next((record for record in trial_records(run.study()) if f"{record.number:04d}" == inside.name), None)
 
 
-def ensemble_source(folder: Path) -> Source:
-    """Returns an ensemble's members, each with its trial's weights, and how they are fused.
+def ensemble_source(path: Path) -> Source:
+    """Returns an ensemble's members, each with its weights and view, and how they are fused; by its file or folder.
 
     Raises:
         InputError: A member's trial or its weights are gone.
     """
-    record = read_ensemble(folder)
+    record = read_ensemble(path)
+    folder = path if path.is_dir() else path.parent
     directories = [member_directory(folder, member) for member in record.members]
-    return Source(f"ensemble {folder.name}", tuple(map(network_of, directories)), record, run_of(directories[0]))
+    networks = tuple(
+        replace(network_of(directory), view=View.parse(member.view))
+        for directory, member in zip(directories, record.members, strict=True)
+    )
+    for network, member in zip(networks, record.members, strict=True):
+        refuse_other_weights(network, member, folder)
+    return Source(f"ensemble {folder.absolute().name}", networks, record, run_of(directories[0]))
+
+
+def refuse_other_weights(network: Network, member: EnsembleMember, folder: Path) -> None:
+    """Raises InputError if a member's weights are not those that the ensemble was made of."""
+    found = network.fingerprint() if member.weights is not None else None
+    if found != member.weights:
+        raise InputError.of(
+            f"expected the weights {member.weights} of {member.name}, but got {found} in {network.checkpoint}",
+            where=folder / ENSEMBLE_FILE,
+            cure="Put the weights back, or make the ensemble anew.",
+        )
 
 
 def member_directory(folder: Path, member: EnsembleMember) -> Path:
     """Returns the folder of a member's trial: its own path, or by its name in the sweep that the ensemble lies in."""
+    if not member.network:
+        raise InputError.of(
+            f"expected members that are networks, but got {member.name}, predictions of another tool",
+            where=folder / ENSEMBLE_FILE,
+            cure="Predict the new images with that tool, or make an ensemble without it.",
+        )
     if (member.path / "config.py").is_file():
         return member.path
     for parent in folder.absolute().parents:
@@ -228,15 +274,18 @@ def images_of_role(source: Source, name: str) -> ImagesSource:
             where=f"--role {name}",
             cure="Name the images by --images.",
         )
-    sweep = source.run.load()
-    roles = read_roles(sweep)
+    roles = read_roles(source.run.load())
     if name not in roles.roles:
         raise InputError.of(
             f"expected one of the sweep's roles ({', '.join(roles.roles)}), but got {name!r}",
             where="--role",
             cure="Choose one of these, or name the images by --images.",
         )
-    role = roles.roles[name]
+    return images_of_data(roles.roles[name])
+
+
+def images_of_data(role: RoleData) -> ImagesSource:
+    """Lists the images of a role, with the classes of its truth."""
     if isinstance(role.truth, InstanceDataset):
         listed = [
             PredictedImage(id=image.id, file_name=image.file_name, width=image.width, height=image.height)

@@ -5,6 +5,7 @@ data/           one file a role, as trials read it    study.journal  the study
 trials/NNNN/    one folder a trial                    tune/        Ray Tune's own state, one folder a launch
 initial/        weights of other sweeps that trials start from
 ensembles/      prediction sets and ensembles         driver.lock  held by the one driver
+folds/          networks trained on folds, for ensembles
 wishes/         points that the user wants tried      points.json  points to begin with
 metrics/        the user's own metrics as they were when the sweep was started, one file each
 """
@@ -82,12 +83,20 @@ class RunFolder:
         return self.path / "ensembles"
 
     @property
+    def folds(self) -> Path:
+        return self.path / "folds"
+
+    @property
     def wishes(self) -> Path:
         return self.path / "wishes"
 
     @property
     def metrics(self) -> Path:
         return self.path / "metrics"
+
+    def holds(self, directory: Path) -> bool:
+        """Tells whether a folder is one of those that hold networks."""
+        return any(folder.absolute() in directory.parents for folder in (self.trials, self.folds, self.ensembles))
 
     @property
     def exists(self) -> bool:

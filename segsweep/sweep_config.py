@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from segscore.metrics import METRICS
 from segsweep.config_section import Number, Section, Whole
-from segsweep.ensembles.fusion_config import FusionConfig
+from segsweep.ensembles.ensemble_config import EnsembleConfig
 from segsweep.objectives import Mode, Objective, first_of_list
 from segsweep.own_metrics import is_function, name_problem, with_own_metrics
 from segsweep.search_config import BudgetConfig, SearchConfig
@@ -21,7 +21,6 @@ from trainables.limits import Limit
 
 __all__ = [
     "DataConfig",
-    "EnsembleConfig",
     "PresetConfig",
     "ResourcesConfig",
     "RoleConfig",
@@ -41,15 +40,6 @@ ENSEMBLE_METHODS: dict[str, tuple[str, ...]] = {
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-
-
-def _refuse_later(value: object, known: tuple[str, ...], later: tuple[str, ...]) -> object:
-    """Returns `value`, or raises ValueError if it is planned for a later version."""
-    if value in later:
-        raise ValueError(
-            f"expected {' or '.join(known)}, but got {value}, which is not in this version. Choose another"
-        )
-    return value
 
 
 class RoleConfig(Section):
@@ -176,20 +166,6 @@ class WeightsConfig(Section):
                 f"expected a URL below which files lie by their names, but got {value!r}. Write http://... or https://..."
             )
         return value
-
-
-class EnsembleConfig(Section):
-    """How the best trials are combined; no methods = those of the task."""
-
-    top: Annotated[Whole, Field(ge=2)] = 3
-    methods: tuple[str, ...] = ()
-    settings: FusionConfig = FusionConfig()
-    select: Literal["top"] = "top"
-
-    @field_validator("select", mode="before")
-    @classmethod
-    def _select_of_now(cls, value: object) -> object:
-        return _refuse_later(value, ("top",), ("greedy", "genetic", "all"))
 
 
 class SweepConfig(Section):

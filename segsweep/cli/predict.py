@@ -27,6 +27,7 @@ def predict(
     ),
     role: Annotated[str | None, typer.Option(help="Instead of --images: test, val ... of the sweep.")] = None,
     trial: Annotated[int | None, typer.Option(min=0, help="Of the sweep; none = the best with weights.")] = None,
+    ensemble: Annotated[Path | None, typer.Option(help="Instead of SOURCE: an ensemble.json, or its folder.")] = None,
     config: Annotated[Path | None, typer.Option(help="Instead of SOURCE: config of an MMDet or MMSeg model.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="With --config: its weights.")] = None,
     window: Annotated[int | None, typer.Option(help="Side of sliding windows, px of the network's input.")] = None,
@@ -51,7 +52,7 @@ def predict(
         raise InputError.of("expected --window with it, but got none", where="--scale", cure="Name both or neither.")
     windows = None if window is None else WindowChoice(window, overlap, scale)
     how = How(windows, batch, processes, os.cpu_count() or 1, address)
-    network = chosen_source(source, config, checkpoint, storage, trial)
+    network = chosen_source(source, ensemble, config, checkpoint, storage, trial)
     if (images is None) == (role is None):
         raise InputError.of(
             f"expected --images FOLDER or --role NAME, but got {'neither' if images is None else 'both'}",
@@ -64,23 +65,31 @@ def predict(
 
 
 def chosen_source(
-    source: str | None, config: Path | None, checkpoint: Path | None, storage: Path, trial: int | None
+    source: str | None,
+    ensemble: Path | None,
+    config: Path | None,
+    checkpoint: Path | None,
+    storage: Path,
+    trial: int | None,
 ) -> "Source":
     """Returns what to predict with.
 
     Raises:
         InputError: It is named twice, by half or not at all, or is not there.
     """
-    from segsweep.prediction_source import find_source, stock_source
+    from segsweep.prediction_source import ensemble_source, find_source, stock_source
 
-    if source is not None and config is None and checkpoint is None:
+    given = {"SOURCE": source, "--trial": trial, "--ensemble": ensemble, "--config": config, "--checkpoint": checkpoint}
+    named = {name for name, value in given.items() if value is not None}
+    if source is not None and named <= {"SOURCE", "--trial"}:
         return find_source(source, storage, trial)
-    if source is None and trial is None and config is not None and checkpoint is not None:
+    if ensemble is not None and named == {"--ensemble"}:
+        return ensemble_source(ensemble)
+    if config is not None and checkpoint is not None and named == {"--config", "--checkpoint"}:
         return stock_source(config, checkpoint)
-    given = {"SOURCE": source, "--trial": trial, "--config": config, "--checkpoint": checkpoint}
     raise InputError.of(
-        "expected SOURCE, or --config FILE with --checkpoint FILE, "
-        f"but got {', '.join(name for name, value in given.items() if value is not None) or 'neither'}",
+        "expected SOURCE, --ensemble FILE, or --config FILE with --checkpoint FILE, "
+        f"but got {', '.join(name for name in given if name in named) or 'neither'}",
         where="segsweep predict",
         cure="Name one network or ensemble.",
     )

@@ -1,64 +1,54 @@
-"""From a sweep's best trials to an ensemble: predict, choose fusion settings, fuse, score members and ensemble alike.
+"""From a sweep's best trials to ensembles: candidates, choosing, fusing, scoring, recording.
 
-Settings are chosen on one role and everything is scored on another, which the search did not see. Imports ensembling
-and segscore.
+Members, weights and settings are chosen on one set of labelled images; everything is scored on another, which neither
+the search nor the choice saw. Imports ensembling and segscore.
 """
 
 import math
-import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from ensembling.ensemble_file import EnsembleMember, EnsembleRecord, write_ensemble
-from ensembling.fusion import METHODS, fuse
-from ensembling.settings import FusionSettings
-from ensembling.tuning import CANDIDATES, TunedSettings, tune_settings
+from ensembling.fusion import METHODS
 from segdata.errors import InputError
-from segdata.predictions import PredictionSet
-from segscore.metrics import METRICS, names_boundaries, score_predictions
-from segsweep.data_roles import SweepRoles, read_roles
-from segsweep.ensembles.fusion_config import FusionConfig
-from segsweep.ensembles.members import Members, choose_members
-from segsweep.leaderboard import rank
+from segsweep.data_roles import read_roles
+from segsweep.ensembles.ensemble_config import EnsembleConfig
+from segsweep.ensembles.judge import Judge, choose_role
+from segsweep.ensembles.library import Entry, seen_through, singles_of
+from segsweep.ensembles.making import Maker, Recipe
+from segsweep.ensembles.members import Shelf
+from segsweep.ensembles.records import write_record
+from segsweep.ensembles.rows import Scorer, ScoreRow
+from segsweep.ensembles.sources import gather
+from segsweep.predicting import How
 from segsweep.run_folder import RunFolder
-from segsweep.search import trial_records
 from segsweep.search.study import Mode
 from segsweep.sweep_file import Sweep
-from segtrack.recorder import SweepRecorder
 
-__all__ = ["EnsembleResult", "ScoreRow", "build_ensembles"]
-
-UNSEEN_ROLES = ("test", "select")  # in this order; the search sees neither
-TUNING_ROLES = ("select", "val")  # in this order; never the role that is scored
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreRow:
-    """One line of the table: a member or an ensemble, its prediction set, its scores, how it was fused."""
-
-    name: str
-    predictions: Path
-    scores: dict[str, float]
-    settings: FusionSettings | None = None
-    tuned: TunedSettings | None = None
+__all__ = ["EnsembleResult", "build_ensembles"]
 
 
 @dataclass(frozen=True, slots=True)
 class EnsembleResult:
-    """All rows, members first, scored on `role`; `folder` holds an `ensemble.json` for each method."""
+    """All lines, scored on `role`; choices were made on `judged_on`, None = there was nothing to choose on.
+
+    Attributes:
+        images: How many are scored.
+        folder: Holds an `ensemble.json` for each ensemble.
+        chosen: Name of the ensemble that was best where choices were made.
+    """
 
     role: str
-    tuning_role: str | None
+    judged_on: str | None
     metric: str
+    mode: Mode
+    images: int
     members: tuple[ScoreRow, ...]
     ensembles: tuple[ScoreRow, ...]
     folder: Path
-    mode: Mode = "max"
+    chosen: str | None
 
     @property
     def gain(self) -> float:
@@ -73,45 +63,45 @@ class EnsembleResult:
 
 
 def build_ensembles(
-    sweep: Sweep,
-    top: int,
-    methods: Sequence[str],
-    role: str | None,
-    threads: int,
-    console: Console,
-    fixed: FusionConfig | None = None,
+    sweep: Sweep, config: EnsembleConfig, role: str | None, how: How, console: Console
 ) -> EnsembleResult:
-    """Predicts with the best `top` trials, fuses them by each method, scores everything, and records it in MLflow.
+    """Predicts with the candidates, fuses them as asked for, scores everything, and records it in MLflow.
 
     Args:
         sweep: A sweep with trials.
-        top: How many members.
-        methods: Names of `ensembling.fusion.METHODS` for the sweep's task.
-        role: Role of the data to predict and score; None = test, else select.
-        threads: Computing threads of a predicting process.
+        config: What may be a member, and how members are chosen and fused.
+        role: Role of the data to score on; None = test, else select.
+        how: How images are predicted and fused.
         console: Shows progress.
-        fixed: Settings of fusion that are not tuned; None = those of the sweep file.
 
     Raises:
         InputError: Too few trials have weights, or there is no unseen role.
     """
-    folder = RunFolder(sweep.path)
+    methods = config.methods or sweep.config.ensemble_methods()
     refuse_unknown_methods(methods, sweep.config.task)
-    records = choose_members(rank(trial_records(folder.study()), sweep.config.mode), top, folder)
     roles = read_roles(sweep)
     scored = choose_role(roles, role)
-    tuning = next((name for name in TUNING_ROLES if name in roles.roles and name != scored), None)
-    members = Members(sweep, roles, records, threads, console)
-    rows = tuple(
-        ScoreRow(f"trial {name}", path, scores_of(PredictionSet.open(path), members, scored))
-        for name, path in zip(members.names, members.predict(scored), strict=True)
+    shelf = Shelf(sweep, roles, replace(how, stride=config.stride), console)
+    plain, judge = gather(shelf, config, scored)
+    maker = Maker(shelf, config, judge, scored, RunFolder(sweep.path).ensembles / folder_name(config, scored))
+    members = [maker.member(entry, methods[0]) for entry in plain]
+    made = [maker.ensemble(recipe) for recipe in recipes(methods, config, plain, judge)]
+    with console.status("scoring"):
+        drafts = [*members, *(one.row for one in made)]
+        rows = Scorer(sweep, roles.roles[scored].truth).rows(drafts, len(singles_of(plain)))
+    result = EnsembleResult(
+        role=scored,
+        judged_on=None if judge is None else judge.name,
+        metric=sweep.config.metric,
+        mode=sweep.config.mode,
+        images=len(roles.roles[scored].names),
+        members=tuple(rows[: len(members)]),
+        ensembles=tuple(rows[len(members) :]),
+        folder=maker.out,
+        chosen=best_choice(rows[len(members) :], sweep.config.mode),
     )
-    out = folder.ensembles / f"{scored}-top{top}"
-    named = (sweep.config.ensemble.settings if fixed is None else fixed).named()
-    ensembles = tuple(fuse_and_score(members, method, scored, tuning, out, named) for method in methods)
-    result = EnsembleResult(scored, tuning, sweep.config.metric, rows, ensembles, out, sweep.config.mode)
-    for row in ensembles:
-        write_record(members, result, row)
+    for one, row in zip(made, result.ensembles, strict=True):
+        write_record(shelf, replace(one, row=row), result.members, scored, result.judged_on)
     return result
 
 
@@ -127,89 +117,28 @@ def refuse_unknown_methods(methods: Sequence[str], task: str) -> None:
             )
 
 
-def choose_role(roles: SweepRoles, wanted: str | None) -> str:
-    """Returns the role to score on: what was asked for, else test or select, which the search did not see."""
-    if wanted is not None and wanted not in roles.roles:
-        raise InputError.of(
-            f"expected one of the sweep's roles ({', '.join(roles.roles)}), but got {wanted!r}",
-            where="--on",
-            cure="Choose one of these.",
-        )
-    found = wanted or next((role for role in UNSEEN_ROLES if role in roles.roles), None)
-    if found is None:
-        raise InputError.of(
-            "expected data that the search did not see (test or select), but got train and val only",
-            where="data",
-            cure="Add `test` to the sweep file's data, or accept optimistic scores with --on val.",
-        )
-    return found
+def recipes(
+    methods: Sequence[str], config: EnsembleConfig, plain: tuple[Entry, ...], judge: Judge | None
+) -> Iterator[Recipe]:
+    """Yields what to make by each method: the first member through all views, all members, the best choice."""
+    for method in methods:
+        if config.tta:
+            yield Recipe(f"{method} of views", method, seen_through(plain[:1], config.views))
+        if "all" in config.select and len(plain) > 1:
+            yield Recipe(f"{method} of all", method, plain)
+        if "greedy" in config.select and judge is not None:
+            yield Recipe(f"{method} chosen", method, seen_through(plain, config.views), greedy=True)
 
 
-def scores_of(predictions: PredictionSet, members: Members, role: str) -> dict[str, float]:
-    """Scores a prediction set against the truth of a role, by the user's metrics as well."""
-    truth = members.roles.roles[role].truth
-    own = {metric.name: metric.of_set(truth, predictions) for metric in members.sweep.own_metrics}
-    boundaries = names_boundaries(members.sweep.config.named_metrics)
-    return score_predictions(truth, predictions, boundaries=boundaries) | own
+def folder_name(config: EnsembleConfig, scored: str) -> str:
+    """Returns the name of the folder of ensembles: role and what the members are."""
+    also = {"tta": config.tta, "folds": config.folds, "epochs": config.epochs, "averages": config.averages}
+    return "-".join([scored, f"top{config.top}", *(name for name, wanted in also.items() if wanted)])
 
 
-def fuse_and_score(
-    members: Members, method: str, scored: str, tuning: str | None, out: Path, fixed: Mapping[str, Any]
-) -> ScoreRow:
-    """Chooses the settings on `tuning`, fuses anew (an ensemble of the same name is replaced), scores on `scored`."""
-    tuned, config = None, members.sweep.config
-    if tuning is not None and method in CANDIDATES:
-        sets = members.predict(tuning)
-        with members.console.status(f"choosing the settings of {method} on {tuning}"):
-            tuned = tune_settings(
-                sets,
-                method=method,
-                weights=members.weights,
-                score=lambda found: scores_of(found, members, tuning)[config.metric],
-                mode=config.mode,
-                fixed=fixed,
-            )
-    predictions = out / method / "predictions"
-    shutil.rmtree(predictions, ignore_errors=True)
-    predictions.parent.mkdir(parents=True, exist_ok=True)
-    with members.console.status(f"fusing by {method}"):
-        settings = FusionSettings(**fixed) if tuned is None else tuned.settings
-        fuse(members.predict(scored), predictions, method=method, weights=members.weights, settings=settings)
-        scores = scores_of(PredictionSet.open(predictions), members, scored)
-        return ScoreRow(method, predictions, scores, settings, tuned)
-
-
-def write_record(members: Members, result: EnsembleResult, row: ScoreRow) -> None:
-    """Writes `ensemble.json` and a child run in MLflow."""
-    sweep = members.sweep
-    fingerprint = members.roles.roles[result.role].fingerprint
-    parts = zip(members.predict(result.role), members.weights, members.names, members.hashes, strict=True)
-    record = EnsembleRecord(
-        task=sweep.config.task,
-        members=tuple(
-            EnsembleMember(path=path, weight=weight, trial=name, config_hash=config_hash)
-            for path, weight, name, config_hash in parts
-        ),
-        method=row.name,
-        **({} if row.settings is None else {"settings": row.settings}),
-        dataset_fingerprint=fingerprint,
-        scores={line.name: known_metrics(line.scores, sweep) for line in (*result.members, row)},
-        code_version=version("segsweep"),
-    )
-    path = write_ensemble(record, result.folder / row.name)
-    origin = RunFolder(sweep.path).read_origin()
-    recorder = SweepRecorder(sweep.tracking_uri, sweep.project, sweep.config.name, origin.id, {})
-    parameters = {
-        "method": row.name,
-        "members": " ".join(members.names),
-        "scored_on": result.role,
-        "settings_chosen_on": result.tuning_role,
-        "dataset_fingerprint": fingerprint,
-        **({} if row.settings is None else asdict(row.settings)),
-    }
-    recorder.record_ensemble(f"ensemble {row.name} of {len(members.records)}", parameters, row.scores, [path])
-
-
-def known_metrics(scores: dict[str, float], sweep: Sweep) -> dict[str, float | None]:
-    """Leaves out the per-class values."""
-    return {name: value for name, value in scores.items() if name in (*METRICS, *sweep.config.own_metrics)}
+def best_choice(rows: Sequence[ScoreRow], mode: Mode) -> str | None:
+    """Returns the name of the row with the best score where choices were made."""
+    sign = 1 if mode == "max" else -1
+    known = {row.name: row.selection.score for row in rows if row.selection is not None}
+    known = {name: score for name, score in known.items() if not math.isnan(score)}
+    return max(known, key=lambda name: sign * known[name], default=None)

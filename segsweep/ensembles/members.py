@@ -1,95 +1,91 @@
-"""The members of an ensemble and their prediction sets: one a trial and role, made once, in a fork server's child.
+"""The prediction sets of an ensemble's candidates: one a network, view and role, made once and kept in the sweep's folder.
 
-Imports trainables' fork server; no network runs in this process.
+Imports the predicting processes' driver; no network runs in this process.
 """
 
+import hashlib
+import json
+import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from search_spaces.trial_config import TrialConfig
-from segdata.errors import InputError, TrialError
+from segdata.errors import DatasetError, InputError
+from segdata.prediction_parts import milliseconds_of
 from segsweep.checkpoints import fetch_weights
 from segsweep.data_roles import SweepRoles
+from segsweep.ensembles.library import Entry
+from segsweep.leaderboard import rank
+from segsweep.predicting import How, network_settings, predict_images
+from segsweep.prediction_source import ImagesSource, Network, images_of_data, network_of
 from segsweep.run_folder import RunFolder
-from segsweep.search import TrialRecord
+from segsweep.search import TrialRecord, trial_records
 from segsweep.sweep_file import Sweep
-from trainables.fork_server import Ended, start_child
-from trainables.requests import PredictRequest
 
-__all__ = ["Members", "choose_members"]
-
-PREDICT = "trainables.predict:predict"
+__all__ = ["Shelf", "best_records", "trial_entries"]
 
 
 @dataclass(frozen=True)
-class Members:
-    """The trials that an ensemble is made of, best first."""
+class Shelf:
+    """Where candidates' predictions of the sweep's roles are found, or made."""
 
     sweep: Sweep
     roles: SweepRoles
-    records: tuple[TrialRecord, ...]
-    threads: int
+    how: How
     console: Console
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The trials' four-digit names."""
-        return tuple(f"{record.number:04d}" for record in self.records)
+    def folder(self) -> Path:
+        """Returns the folder of all sets."""
+        return RunFolder(self.sweep.path).ensembles / "members"
 
-    @property
-    def hashes(self) -> tuple[str, ...]:
-        """Hashes of the trials' configurations."""
-        return tuple(TrialConfig.from_dict(record.config).hash() for record in self.records)
+    def sets(self, entry: Entry, role: str) -> tuple[Path, ...]:
+        """Returns an entry's predictions of a role: one set a network.
 
-    @property
-    def weights(self) -> list[float]:
-        """Each member's weight: its best score on val, which the search saw, never on what is scored afterwards.
-
-        Equal weights where a score is zero or below, as weights must be positive, and with a metric of the user's own,
-        of which nobody knows what twice as much means.
+        Raises:
+            DatasetError: An image can't be read; then there is no set.
+            InputError: Another tool's predictions of the role were not named.
         """
-        scores = [record.best_score for record in self.records]
-        config = self.sweep.config
-        return scores if min(scores) > 0 and config.metric not in config.own_metrics else [1.0] * len(scores)
+        if entry.networks:
+            images = images_of_data(self.roles.roles[role])
+            return tuple(self.predicted(entry, network, images, role) for network in entry.networks)
+        if role not in entry.given:
+            raise InputError.of(
+                f"expected predictions of {role} by {entry.name}, but got those of {', '.join(entry.given)} only",
+                where=f"--add {entry.name}",
+                cure=f"Put {role}.json, or a folder {role} of label maps, beside them.",
+            )
+        return (entry.given[role],)
 
-    def predict(self, role: str) -> list[Path]:
-        """Returns the members' prediction sets of a role; those that are there already are not made again."""
-        return [self._predict(record, role) for record in self.records]
-
-    def _predict(self, record: TrialRecord, role: str) -> Path:
-        folder = RunFolder(self.sweep.path)
-        fingerprint = self.roles.roles[role].fingerprint
-        out = folder.ensembles / "members" / f"{record.number:04d}-{role}-{fingerprint}"
-        if (out / "meta.json").is_file():
-            return out
-        files = folder.trial(record.number)
-        request = PredictRequest(
-            directory=files.directory,
-            task=self.sweep.config.task,
-            role=self.roles.files(role, folder.data),
-            fingerprint=fingerprint,
-            out=out,
-            config_hash=TrialConfig.from_dict(record.config).hash(),
-            threads=self.threads,
-            custom_imports=self.sweep.config.custom_imports,
-            folder=self.sweep.folder,
-        )
+    def predicted(self, entry: Entry, network: Network, images: ImagesSource, role: str) -> Path:
+        """Returns the predictions of images by one of an entry's networks."""
+        seen = replace(network, view=entry.view)
+        settings = network_settings(seen, images, self.how) | {"images": images.fingerprint}
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+        out = self.folder / f"{re.sub(r'[^A-Za-z0-9.+-]+', '-', entry.name)}-{role}-{digest}"
         out.parent.mkdir(parents=True, exist_ok=True)
-        title = f"trial {record.number:04d} predicts {role}"
-        run_prediction(request, files.directory / "predict.log", title, self.console)
+        done = predict_images(seen, images, out, self.how, self.console, f"{entry.name} predicts {role}:")
+        if done.failed:
+            raise DatasetError(next(iter(done.failed.values())))
         return out
 
+    def milliseconds(self, entry: Entry, sets: Sequence[Path]) -> float | None:
+        """Returns what an image costs by an entry's networks; None where other tools predicted."""
+        times = [milliseconds_of(path) for path in sets] if entry.networks else [None]
+        return None if None in times else math.fsum(time for time in times if time is not None)
 
-def choose_members(ranked: Sequence[TrialRecord], top: int, folder: RunFolder) -> tuple[TrialRecord, ...]:
+
+def best_records(sweep: Sweep, top: int) -> tuple[TrialRecord, ...]:
     """Returns the best trials whose weights are still there.
 
     Raises:
         InputError: There are fewer than `top`.
     """
+    folder = RunFolder(sweep.path)
+    ranked = rank(trial_records(folder.study()), sweep.config.mode)
     fetch_weights(folder, (record.number for record in ranked[:top]))
     kept = [record for record in ranked if folder.trial(record.number).best.is_file()]
     if len(kept) < top:
@@ -101,21 +97,20 @@ def choose_members(ranked: Sequence[TrialRecord], top: int, folder: RunFolder) -
     return tuple(kept[:top])
 
 
-def run_prediction(request: PredictRequest, log: Path, title: str, console: Console) -> None:
-    """Runs one predicting child to its end and shows how far it is.
+def trial_entries(sweep: Sweep, records: Sequence[TrialRecord]) -> tuple[Entry, ...]:
+    """Returns an entry a trial. Its prior is its best score on val, which the search saw.
 
-    Raises:
-        TrialError: The child failed.
+    All priors are 1 where a score is zero or below, as weights must be positive, and with a metric of the user's own,
+    of which nobody knows what twice as much means.
     """
-    child = start_child(PREDICT, request, log)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    try:
-        with Progress(*columns, console=console) as progress:
-            bar = progress.add_task(title, total=None)
-            while not isinstance(message := child.receive(None), Ended):
-                if message is not None:
-                    progress.update(bar, completed=message[1]["done"], total=message[1]["of"])
-    finally:
-        child.stop()
-    if message.kind != "done":
-        raise TrialError(f"{title}: {message.reason}")
+    folder, config = RunFolder(sweep.path), sweep.config
+    scores = [record.best_score for record in records]
+    weighs = config.mode == "max" and min(scores) > 0 and config.metric not in config.own_metrics
+    return tuple(
+        Entry(
+            f"{record.number:04d}",
+            (network_of(folder.trial(record.number).directory),),
+            prior=score if weighs else 1.0,
+        )
+        for record, score in zip(records, scores, strict=True)
+    )
