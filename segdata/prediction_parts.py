@@ -6,7 +6,8 @@
     failed/KEY.json      an image that could not be predicted, and why
 
 KEY stands for an image's name, size and bytes, so a changed image is predicted again. Every file appears whole or not
-at all, and several processes may write side by side. May import numpy, pydantic and this package.
+at all, and several processes may write side by side. An image's part also holds how long it took.
+May import numpy, pydantic and this package.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -29,9 +31,19 @@ from segdata.prediction_reader import PredictionSet
 from segdata.prediction_writer import PredictionWriter
 from segdata.rle import Rle
 
-__all__ = ["RECORD_FILE", "ImageFile", "PredictionParts", "put_in_place", "refuse_other_settings", "settings_of"]
+__all__ = [
+    "RECORD_FILE",
+    "TIMING_FILE",
+    "ImageFile",
+    "PredictionParts",
+    "milliseconds_of",
+    "put_in_place",
+    "refuse_other_settings",
+    "settings_of",
+]
 
 RECORD_FILE = "predicted.json"  # in the finished set: the settings, each image's bytes, and what failed
+TIMING_FILE = "timing.json"  # beside it, since no two runs take equally long: milliseconds by file name
 _KEY_DIGITS = 24
 
 
@@ -83,22 +95,22 @@ class PredictionParts:
         """Tells whether the image is predicted."""
         return self._image(file).is_file()
 
-    def add_instances(self, file: ImageFile, instances: ImageInstances) -> None:
-        """Adds one image's objects."""
+    def add_instances(self, file: ImageFile, instances: ImageInstances, milliseconds: float | None = None) -> None:
+        """Adds one image's objects, and how long they took."""
         columns = {
             "boxes_xyxy": instances.boxes_xyxy.tolist(),
             "confidences": instances.confidences.tolist(),
             "classes": instances.classes.tolist(),
             "counts": [rle.counts for rle in instances.rles],
         }
-        self._add(file, columns)
+        self._add(file, columns, milliseconds)
 
-    def add_packed(self, file: ImageFile, packed: npt.NDArray[np.uint8]) -> None:
-        """Adds one image's class probabilities as `segdata.probabilities.pack` returns them."""
+    def add_packed(self, file: ImageFile, packed: npt.NDArray[np.uint8], milliseconds: float | None = None) -> None:
+        """Adds one image's class probabilities as `segdata.probabilities.pack` returns them, and how long they took."""
         partial = self._packed(file).with_name(f".{file.key}.{os.getpid()}.npz")
         np.savez_compressed(partial, prob=packed)
         partial.replace(self._packed(file))
-        self._add(file, {})
+        self._add(file, {}, milliseconds)
 
     def add_failure(self, file: ImageFile, reason: str) -> None:
         """Notes that an image could not be predicted."""
@@ -125,15 +137,17 @@ class PredictionParts:
     def adopt(self, finished: PredictionSet, files: Sequence[ImageFile]) -> None:
         """Takes over those images of a finished set that are among `files`, unchanged."""
         sizes = json.loads((finished.path / RECORD_FILE).read_bytes())["bytes"]
+        times = _times_of(finished.path)
         known = {ImageFile(image, sizes[image.file_name]).key for image in finished.meta.images}
         for file in files:
             if file.key not in known or self.has(file):
                 continue
+            name = file.image.file_name
             if finished.meta.codec == "coco-rle":
-                self.add_instances(file, finished.instances(file.image.file_name))
+                self.add_instances(file, finished.instances(name), times.get(name))
             else:
                 _link(finished.path / "probabilities" / _npz(file), self._packed(file))
-                self._add(file, {})
+                self._add(file, {}, times.get(name))
         self.write_meta(finished.meta.model_copy(update={"images": ()}))
 
     def finish(self, files: Sequence[ImageFile], out: Path, fingerprint: str, failed: Mapping[str, str]) -> Path:
@@ -159,6 +173,9 @@ class PredictionParts:
                 "failed": dict(failed),
             }
             writer.add_file(RECORD_FILE, json.dumps(record, indent=2, sort_keys=True) + "\n")
+            times = {file.image.file_name: taken for file in done if (taken := self._milliseconds(file)) is not None}
+            if times:
+                writer.add_file(TIMING_FILE, json.dumps(times, indent=2, sort_keys=True) + "\n")
         put_in_place(fresh, out)
         return out
 
@@ -176,12 +193,18 @@ class PredictionParts:
             writer.add_packed_file(file.image, self._packed(file))
             return
         columns = json.loads(self._image(file).read_bytes())
+        columns.pop("milliseconds", None)
         size = (file.image.height, file.image.width)
         rles = tuple(Rle(*size, counts) for counts in columns.pop("counts"))
         writer.add_instances(file.image, ImageInstances.of(**columns, rles=rles))
 
-    def _add(self, file: ImageFile, columns: Mapping[str, Any]) -> None:
-        write_text(self._image(file), json.dumps(columns))
+    def _add(self, file: ImageFile, columns: Mapping[str, Any], milliseconds: float | None) -> None:
+        taken = {} if milliseconds is None else {"milliseconds": round(milliseconds, 3)}
+        write_text(self._image(file), json.dumps({**taken, **columns}))
+
+    def _milliseconds(self, file: ImageFile) -> float | None:
+        taken: float | None = json.loads(self._image(file).read_bytes()).get("milliseconds")
+        return taken
 
     def _image(self, file: ImageFile) -> Path:
         return self.folder / "images" / f"{file.key}.json"
@@ -217,6 +240,21 @@ def settings_of(out: Path) -> dict[str, Any]:
             cure="Name another folder by --out.",
         ) from error
     return settings
+
+
+def milliseconds_of(out: Path) -> float | None:
+    """Returns the median of what an image of a prediction set cost: network and way back, not reading the image.
+
+    None if nobody measured it, as with sets that other tools wrote.
+    """
+    times = _times_of(out)
+    return median(times.values()) if times else None
+
+
+def _times_of(out: Path) -> dict[str, float]:
+    file = out / TIMING_FILE
+    times: dict[str, float] = json.loads(file.read_bytes()) if file.is_file() else {}
+    return times
 
 
 def put_in_place(fresh: Path, out: Path) -> None:

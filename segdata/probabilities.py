@@ -9,13 +9,21 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["pack", "resample", "unpack"]
+__all__ = ["coarsened", "pack", "resample", "unpack"]
 
 
 def pack(prob_CHW: npt.NDArray[Any], stride: int) -> npt.NDArray[np.uint8]:
     """Packs (C, H, W) to uint8 (C, ceil(H/stride), ceil(W/stride)); blocks at the edge repeat the last row, column."""
     packed: npt.NDArray[np.uint8] = np.rint(np.clip(_block_means(prob_CHW, stride), 0, 1) * 255).astype(np.uint8)
     return packed
+
+
+def coarsened(packed: npt.NDArray[np.uint8], stride: int) -> npt.NDArray[np.uint8]:
+    """Brings packed probabilities of stride 1 to a stride, as `pack` does; twice rounded, so at most 1 away from it."""
+    if stride == 1:
+        return packed
+    means: npt.NDArray[np.uint8] = np.rint(_block_means(packed, stride)).astype(np.uint8)
+    return means
 
 
 def _block_means(prob_CHW: npt.NDArray[Any], stride: int) -> npt.NDArray[Any]:

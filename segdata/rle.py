@@ -25,6 +25,7 @@ __all__ = [
     "rle_from_counts",
     "rle_from_polygons",
     "rle_iou",
+    "rle_of_crop",
 ]
 
 Mask = npt.NDArray[np.bool_]
@@ -110,6 +111,21 @@ def rle_crop(rle: Rle) -> tuple[Mask, int, int]:
     values = np.arange(len(ends)) % 2 == 1
     columns_WH = np.repeat(values, within).reshape(width, rle.height)
     return np.ascontiguousarray(columns_WH[:, top : top + height].T), left, top
+
+
+def rle_of_crop(mask: npt.NDArray[np.bool_], x0: int, y0: int, width: int, height: int) -> Rle:
+    """Encodes a mask that is cut to a box at (x0, y0) for an image of width x height, without drawing that image."""
+    padded = np.pad(mask.astype(np.int8), ((1, 1), (0, 0)))
+    edges = np.diff(padded, axis=0).T  # (columns, rows + 1): COCO goes down the columns
+    begins, ends = (np.argwhere(edges == step) for step in (1, -1))
+    if not len(begins):
+        return rle_from_counts([width * height], height, width)
+    first, last = ((spots[:, 0] + x0) * height + spots[:, 1] + y0 for spots in (begins, ends))
+    apart = first[1:] != last[:-1]  # a run to the foot of a column may go on at the head of the next
+    first, last = first[np.r_[True, apart]], last[np.r_[apart, True]]
+    bounds = np.stack([first, last], axis=1).ravel()
+    counts = np.diff(np.r_[0, bounds, width * height])
+    return rle_from_counts(counts.tolist() if counts[-1] else counts[:-1].tolist(), height, width)
 
 
 def rle_iou(first: Sequence[Rle], second: Sequence[Rle]) -> npt.NDArray[np.float64]:

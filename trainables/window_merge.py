@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from segdata.predictions import ImageInstances
-from segdata.rle import Mask, Rle, rle_bbox, rle_decode, rle_from_counts
+from segdata.rle import Mask, rle_bbox, rle_decode, rle_of_crop
 from trainables.windows import Window
 
-__all__ = ["Piece", "merge", "pieces_of", "rle_of_crop"]
+__all__ = ["Piece", "merge", "pieces_of"]
 
 Floats = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
@@ -292,16 +292,3 @@ def confirmed(found: Piece, seen_by: set[int], borders: Floats) -> bool:
     )
     deepest = float(depth.max())
     return deepest < CUT_PX or any(depth[number] == deepest for number in seen_by)
-
-
-def rle_of_crop(mask: npt.NDArray[np.bool_], x0: int, y0: int, width: int, height: int) -> Rle:
-    """Encodes a mask that is cut to a box at (x0, y0) for an image of width x height, without drawing that image."""
-    padded = np.pad(mask.astype(np.int8), ((1, 1), (0, 0)))
-    edges = np.diff(padded, axis=0).T  # (columns, rows + 1): COCO goes down the columns
-    begins, ends = (np.argwhere(edges == step) for step in (1, -1))
-    first, last = ((spots[:, 0] + x0) * height + spots[:, 1] + y0 for spots in (begins, ends))
-    apart = first[1:] != last[:-1]  # a run to the foot of a column may go on at the head of the next
-    first, last = first[np.r_[True, apart]], last[np.r_[apart, True]]
-    bounds = np.stack([first, last], axis=1).ravel()
-    counts = np.diff(np.r_[0, bounds, width * height])
-    return rle_from_counts(counts.tolist() if counts[-1] else counts[:-1].tolist(), height, width)

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from segdata.errors import DatasetError, InputError
-from segdata.prediction_parts import ImageFile, PredictionParts, refuse_other_settings, settings_of
+from segdata.prediction_parts import (
+    ImageFile,
+    PredictionParts,
+    milliseconds_of,
+    refuse_other_settings,
+    settings_of,
+)
 from segdata.predictions import ImageInstances, PredictedImage, PredictionMeta, PredictionSet, PredictionWriter
 from segdata.rle import rle_encode
 
@@ -133,3 +139,36 @@ def test_what_predict_did_not_write_is_left_alone(tmp_path: Path) -> None:
         pass
     with pytest.raises(InputError, match="expected a new folder, or one that `segsweep predict` wrote"):
         settings_of(tmp_path / "foreign")
+
+
+@pytest.mark.parametrize("meta", [INSTANCE, SEMANTIC], ids=["instance", "semantic"])
+def test_what_an_image_cost_is_kept_over_a_break_and_a_second_command(meta: PredictionMeta, tmp_path: Path) -> None:
+    def add(parts: PredictionParts, file: ImageFile, milliseconds: float | None) -> None:
+        if meta is INSTANCE:
+            parts.add_instances(file, objects(2), milliseconds)
+        else:
+            parts.add_packed(file, np.zeros((2, 6, 9), dtype=np.uint8), milliseconds)
+
+    out = tmp_path / "out"
+    parts = PredictionParts.beside(out)
+    fill(parts, (), meta)
+    add(parts, FILES[0], 5.0)
+    fill(PredictionParts.beside(out), (), meta)
+    add(parts, FILES[1], 9.0)
+    parts.finish(FILES[:2], out, "", {})
+    parts.remove()
+    assert milliseconds_of(out) == 7.0
+    more = PredictionParts.beside(out)
+    more.start({"window": None})
+    more.adopt(PredictionSet.open(out), FILES)
+    add(more, FILES[2], 8.0)
+    more.finish(FILES, out, "", {})
+    assert milliseconds_of(out) == 8.0
+    assert len(PredictionSet.open(out).meta.images) == 3
+
+
+def test_a_set_that_nobody_timed_says_so(tmp_path: Path) -> None:
+    parts = PredictionParts.beside(tmp_path / "out")
+    fill(parts, FILES, INSTANCE)
+    parts.finish(FILES, tmp_path / "out", "", {})
+    assert milliseconds_of(tmp_path / "out") is None

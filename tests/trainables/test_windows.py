@@ -13,8 +13,8 @@ from scipy.ndimage import label as parts_of
 from scipy.spatial import cKDTree
 
 from segdata.predictions import ImageInstances
-from segdata.rle import rle_encode
-from trainables.window_merge import Piece, merge, pieces_of, rle_of_crop
+from segdata.rle import rle_encode, rle_of_crop
+from trainables.window_merge import Piece, merge, pieces_of
 from trainables.windows import Window, blend, grid, starts
 
 Labels = npt.NDArray[np.int64]
