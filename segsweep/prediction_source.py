@@ -36,6 +36,7 @@ __all__ = [
     "stock_source",
 ]
 
+
 @dataclass(frozen=True, slots=True)
 class Network:
     """A config and weights; of a trial also which one, and what its sweep imports."""

@@ -11,6 +11,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from ensembling.selection import Selection
+
     from segsweep.ensembles.building import EnsembleResult
     from segsweep.ensembles.rows import ScoreRow
 

@@ -1,4 +1,4 @@
-"""What an ensemble may be made of: networks of trials, folds, epochs and averages, each through a view, and other tools.
+"""What an ensemble may be made of: networks of trials, folds, epochs, averages, each through a view; other tools.
 
 An entry is what the selection takes or leaves. Imports the prediction source; no network runs here.
 """
@@ -13,6 +13,7 @@ from segdata.views import PLAIN, View
 from segsweep.prediction_source import Network
 
 __all__ = ["Entry", "named_once", "seen_through", "singles_of"]
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

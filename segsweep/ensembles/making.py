@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ensembling.selection import Candidate, Selection, SelectionRules, select_ensemble
+
 from ensembling.settings import FusionSettings
 from segdata.predictions import PredictionSet
 from segsweep.ensembles.ensemble_config import EnsembleConfig

@@ -1,4 +1,4 @@
-"""The prediction sets of an ensemble's candidates: one a network, view and role, made once and kept in the sweep's folder.
+"""The prediction sets of candidates: one a network, view and role, made once and kept in the sweep's folder.
 
 Imports the predicting processes' driver; no network runs in this process.
 """
