@@ -15,13 +15,13 @@ from ensembling.fusion import METHODS
 from segdata.errors import InputError
 from segsweep.data_roles import read_roles
 from segsweep.ensembles.ensemble_config import EnsembleConfig
-from segsweep.ensembles.judge import Judge, choose_role
-from segsweep.ensembles.library import Entry, seen_through, singles_of
+from segsweep.ensembles.judge import choose_role
+from segsweep.ensembles.library import seen_through
 from segsweep.ensembles.making import Maker, Recipe
 from segsweep.ensembles.members import Shelf
 from segsweep.ensembles.records import write_record
 from segsweep.ensembles.rows import Scorer, ScoreRow
-from segsweep.ensembles.sources import gather
+from segsweep.ensembles.sources import Gathered, gather
 from segsweep.predicting import How
 from segsweep.run_folder import RunFolder
 from segsweep.search.study import Mode
@@ -82,16 +82,16 @@ def build_ensembles(
     roles = read_roles(sweep)
     scored = choose_role(roles, role)
     shelf = Shelf(sweep, roles, replace(how, stride=config.stride), console)
-    plain, judge = gather(shelf, config, scored)
-    maker = Maker(shelf, config, judge, scored, RunFolder(sweep.path).ensembles / folder_name(config, scored))
-    members = [maker.member(entry, methods[0]) for entry in plain]
-    made = [maker.ensemble(recipe) for recipe in recipes(methods, config, plain, judge)]
+    found = gather(shelf, config, scored)
+    maker = Maker(shelf, config, found.judge, scored, RunFolder(sweep.path).ensembles / folder_name(config, scored))
+    members = [maker.member(entry, methods[0]) for entry in found.shown]
+    made = [maker.ensemble(recipe) for recipe in recipes(methods, config, found)]
     with console.status("scoring"):
         drafts = [*members, *(one.row for one in made)]
-        rows = Scorer(sweep, roles.roles[scored].truth).rows(drafts, len(singles_of(plain)))
+        rows = Scorer(sweep, roles.roles[scored].truth).rows(drafts, len(found.singles))
     result = EnsembleResult(
         role=scored,
-        judged_on=None if judge is None else judge.name,
+        judged_on=None if found.judge is None else found.judge.name,
         metric=sweep.config.metric,
         mode=sweep.config.mode,
         images=len(roles.roles[scored].names),
@@ -117,16 +117,15 @@ def refuse_unknown_methods(methods: Sequence[str], task: str) -> None:
             )
 
 
-def recipes(
-    methods: Sequence[str], config: EnsembleConfig, plain: tuple[Entry, ...], judge: Judge | None
-) -> Iterator[Recipe]:
-    """Yields what to make by each method: the first member through all views, all members, the best choice."""
+def recipes(methods: Sequence[str], config: EnsembleConfig, found: Gathered) -> Iterator[Recipe]:
+    """Yields what to make by each method: the best trial through all views, all candidates, the best choice of them."""
+    plain = found.candidates
     for method in methods:
         if config.tta:
             yield Recipe(f"{method} of views", method, seen_through(plain[:1], config.views))
         if "all" in config.select and len(plain) > 1:
             yield Recipe(f"{method} of all", method, plain)
-        if "greedy" in config.select and judge is not None:
+        if "greedy" in config.select and found.judge is not None:
             yield Recipe(f"{method} chosen", method, seen_through(plain, config.views), greedy=True)
 
 

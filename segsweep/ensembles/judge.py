@@ -3,10 +3,9 @@
 Imports the members' shelf.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from segdata.errors import InputError
 from segsweep.data_roles import SweepRoles, Truth
@@ -20,27 +19,19 @@ TUNING_ROLES = ("select", "val")  # in this order; never the role that is scored
 OUT_OF_FOLD = "out-of-fold"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Judge:
-    """Labelled images and what each candidate predicted for them.
+    """Labelled images and what candidates predicted for them.
 
     Attributes:
         name: A role, or `out-of-fold`.
         truth: Of these images.
-        shelf: Where predictions of a role are found.
-        by_name: Candidate's name -> its set, where they are not those of a role.
+        set_of: Finds or makes the one prediction set of a candidate.
     """
 
     name: str
     truth: Truth
-    shelf: Shelf
-    by_name: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
-
-    def set_of(self, entry: Entry) -> Path:
-        """Returns the one set of a candidate."""
-        if entry.name in self.by_name:
-            return self.by_name[entry.name]
-        return self.shelf.sets(entry, self.name)[0]
+    set_of: Callable[[Entry], Path]
 
 
 def choose_role(roles: SweepRoles, wanted: str | None) -> str:
@@ -69,4 +60,4 @@ def judge_by_role(shelf: Shelf, scored: str) -> Judge | None:
     """Returns select, else val, unless it is the role that is scored; None if there is neither."""
     roles = shelf.roles.roles
     name = next((name for name in TUNING_ROLES if name in roles and name != scored), None)
-    return None if name is None else Judge(name, roles[name].truth, shelf)
+    return None if name is None else Judge(name, roles[name].truth, lambda entry: shelf.sets(entry, name)[0])

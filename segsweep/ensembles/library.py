@@ -3,7 +3,7 @@
 An entry is what the selection takes or leaves. Imports the prediction source; no network runs here.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +12,7 @@ from segdata.errors import InputError
 from segdata.views import PLAIN, View
 from segsweep.prediction_source import Network
 
-__all__ = ["Entry", "named_once", "seen_through", "singles_of"]
+__all__ = ["Entry", "named_once", "seen_through"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,6 @@ class Entry:
             return (self.name,)
         return tuple(str(network.checkpoint.resolve()) for network in self.networks)
 
-    @property
-    def is_single(self) -> bool:
-        """Whether it is one network that looks once, or one other tool."""
-        return len(self.networks) <= 1
-
 
 def seen_through(entries: Sequence[Entry], views: Sequence[View]) -> tuple[Entry, ...]:
     """Returns each entry through each view, an entry's own views together; other tools' as they are."""
@@ -53,11 +48,6 @@ def seen_through(entries: Sequence[Entry], views: Sequence[View]) -> tuple[Entry
         for entry in entries
         for view in (views if entry.networks else views[:1])
     )
-
-
-def singles_of(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Returns the plain entries of one network, and other tools."""
-    return tuple(entry for entry in entries if entry.is_single and entry.view == PLAIN)
 
 
 def named_once(entries: Sequence[Entry]) -> tuple[Entry, ...]:
