@@ -18,7 +18,9 @@ from segdata.synthetic import synthesize
 from segsweep.data_roles import read_roles
 from segsweep.driver import SweepResult, start
 from segsweep.ensembles.building import EnsembleResult, build_ensembles
+from segsweep.ensembles.ensemble_config import EnsembleConfig
 from segsweep.pictures import comparison_sheet
+from segsweep.predicting import How
 from segsweep.sweep_file import Sweep, load_sweep
 
 __all__ = ["DemoResult", "run_demo"]
@@ -127,7 +129,8 @@ def run_task(task: DemoTask, out: Path, threads: int, console: Console) -> DemoR
     sweep = load_sweep(sweep_file)
     trials = start(sweep, console)
     top = min(3, sum(record.best_epoch is not None for record in trials.records))
-    ensemble = build_ensembles(sweep, top, (task.method,), None, threads, console)
+    wanted = EnsembleConfig(top=top, methods=(task.method,))
+    ensemble = build_ensembles(sweep, wanted, None, How(threads=threads), console)
     truth = read_roles(sweep).roles[ensemble.role]
     picture = comparison_sheet(truth, ensemble.ensembles[0].predictions, out / f"{task.kind}-predictions.png")
     return DemoResult(sweep, trials, ensemble, picture)

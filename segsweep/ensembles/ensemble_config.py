@@ -63,7 +63,7 @@ class EnsembleConfig(Section):
     @field_validator("tta")
     @classmethod
     def _views(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        names = [str(View.parse(text)) for text in value]
+        names = [str(_view(text)) for text in value]
         for index, name in enumerate(names):
             if name in names[:index] or name == "plain":
                 raise ValueError(f"expected each view beside the plain one once, but got {name!r} again. Remove one")
@@ -80,6 +80,13 @@ class EnsembleConfig(Section):
     def views(self) -> tuple[View, ...]:
         """The plain view, and those beside it."""
         return (PLAIN, *(View.parse(text) for text in self.tta))
+
+
+def _view(text: str) -> View:
+    try:
+        return View.parse(text)
+    except ValueError as error:
+        raise ValueError(f"{error}. Change it") from error
 
 
 def with_options(config: EnsembleConfig, options: Mapping[str, Any], names: Mapping[str, str]) -> EnsembleConfig:

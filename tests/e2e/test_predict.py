@@ -94,9 +94,9 @@ def test_weights_of_another_network_are_refused_in_one_line_and_nothing_is_left(
 
 def test_an_ensemble_predicts_its_members_and_fuses_them_as_recorded(swept: Any) -> None:
     swept.run("ensemble", "tiny", "--top", "2", "--json")
-    folder = swept.run_folder.ensembles / "test-top2" / "wbf"
+    folder = swept.run_folder.ensembles / "test-top2" / "wbf-of-all"
     told = json.loads(swept.run("predict", str(folder), "--role", "test", "--out", "fused", "--json").stdout)
-    assert (told["source"], told["images"]) == ("ensemble wbf", IMAGES)
+    assert (told["source"], told["images"]) == ("ensemble wbf-of-all", IMAGES)
     one, other = contents(swept.folder / "fused"), contents(folder / "predictions")
     assert one["instances.json"] == other["instances.json"] and one["meta.json"] == other["meta.json"]
     assert not (swept.folder / "fused.members").exists()

@@ -98,14 +98,19 @@ def test_mlflow_holds_the_sweep_its_trials_and_their_files(swept: Any) -> None:
 
 def test_an_ensemble_is_scored_beside_its_members(swept: Any) -> None:
     result = json.loads(swept.run("ensemble", "tiny", "--top", "2", "--json").stdout)
-    assert result["role"] == "test" and len(result["rows"]) == 3
-    assert {row["name"] for row in result["rows"]} > {"wbf"}
-    assert PredictionSet.open(swept.run_folder.ensembles / "test-top2" / "wbf" / "predictions").meta.task == "instance"
-    (ensemble,) = mlflow_runs(swept, "ensemble")
-    assert ensemble.data.params["method"] == "wbf"
+    assert (result["role"], result["chosen_on"]) == ("test", "val")
+    assert [row["name"] for row in result["rows"]][2:] == ["wbf of all", "wbf chosen"]
+    chosen = result["rows"][3]["selection"]
+    assert chosen["score"] >= chosen["best_single"][1]
+    out = swept.run_folder.ensembles / "test-top2" / "wbf-chosen"
+    assert PredictionSet.open(out / "predictions").meta.task == "instance"
+    assert read_ensemble(out).scores["wbf chosen"]["segm_mAP"] == result["rows"][3]["scores"]["segm_mAP"]
+    ensembles = mlflow_runs(swept, "ensemble")
+    assert [run.data.params["method"] for run in ensembles] == ["wbf", "wbf"]
     shown = swept.run("ensemble", "tiny", "--top", "2")
-    assert max(len(line) for line in shown.stdout.splitlines() if not line.startswith("predictions")) <= 80
+    assert max(len(line) for line in shown.stdout.splitlines() if not line.startswith(("predictions", "label"))) <= 80
     assert "its best member on test" in shown.stdout
+    assert f"segsweep predict --ensemble {swept.run_folder.ensembles}/test-top2/wbf-" in shown.stdout
 
 
 def test_methods_and_settings_of_an_ensemble_can_be_named(swept: Any) -> None:
@@ -113,9 +118,10 @@ def test_methods_and_settings_of_an_ensemble_can_be_named(swept: Any) -> None:
     named = [argument for method in methods for argument in ("--method", method)]
     settings = ("--setting", "overlap=box", "--setting", "sigma=0.25")
     result = json.loads(swept.run("ensemble", "tiny", "--top", "2", *named, *settings, "--json").stdout)
-    assert [row["name"] for row in result["rows"][2:]] == list(methods)
-    for method in methods:
-        settings_used = read_ensemble(swept.run_folder.ensembles / "test-top2" / method).settings
+    names = [f"{method} {kind}" for method in methods for kind in ("of all", "chosen")]
+    assert [row["name"] for row in result["rows"][2:]] == names
+    for name in names:
+        settings_used = read_ensemble(swept.run_folder.ensembles / "test-top2" / name.replace(" ", "-")).settings
         assert (settings_used.overlap, settings_used.sigma) == ("box", 0.25)
     refused = swept.run("ensemble", "tiny", "--setting", "overlap=boxes", expect=2)
     assert "--setting overlap: expected 'mask' or 'box', but got 'boxes'" in refused.stderr
