@@ -8,11 +8,12 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ensembling.settings import FusionSettings
 from segdata.atomic import write_text
 from segdata.errors import InputError
+from segdata.views import View
 
 __all__ = ["ENSEMBLE_FILE", "EnsembleMember", "EnsembleRecord", "read_ensemble", "write_ensemble"]
 
@@ -26,6 +27,9 @@ def _none_for_nan(value: object) -> object:
 Score = Annotated[float | None, BeforeValidator(_none_for_nan)]  # JSON has no NaN; None = absent in the truth
 
 
+ViewName = Annotated[str, AfterValidator(lambda text: str(View.parse(text)))]
+
+
 class EnsembleMember(BaseModel):
     """A member.
 
@@ -34,6 +38,7 @@ class EnsembleMember(BaseModel):
         weight: Above 0; only ratios between members matter.
         trial: The trial that it comes from.
         config_hash: Of that trial's configuration.
+        view: How its network sees an image, as `segdata.views.View` is written.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +47,7 @@ class EnsembleMember(BaseModel):
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     trial: str | None = None
     config_hash: str | None = None
+    view: ViewName = "plain"
 
 
 class EnsembleRecord(BaseModel):

@@ -4,7 +4,7 @@ Imports the run folder and ensemble files; no training framework.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ensembling.ensemble_file import ENSEMBLE_FILE, EnsembleMember, EnsembleRecord, read_ensemble
@@ -14,6 +14,7 @@ from segdata.images import IMAGE_SUFFIXES, list_images
 from segdata.instances import InstanceDataset
 from segdata.prediction_parts import ImageFile
 from segdata.predictions import PredictedImage
+from segdata.views import PLAIN, View
 from segsweep.checkpoints import fetch_weights
 from segsweep.data_roles import read_roles
 from segsweep.leaderboard import rank
@@ -27,7 +28,7 @@ __all__ = ["ImagesSource", "Network", "Source", "find_source", "images_of_folder
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A config and weights; of a trial also which one, and what its sweep imports."""
+    """A config and weights, and how they see an image; of a trial also which one, and what its sweep imports."""
 
     config: Path
     checkpoint: Path
@@ -35,6 +36,7 @@ class Network:
     config_hash: str | None = None
     custom_imports: Sequence[str] = ()
     folder: Path | None = None  # where the user's own modules lie
+    view: View = PLAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,14 +179,18 @@ def record_of(run: RunFolder, directory: Path) -> TrialRecord | None:
 
 
 def ensemble_source(folder: Path) -> Source:
-    """Returns an ensemble's members, each with its trial's weights, and how they are fused.
+    """Returns an ensemble's members, each with its trial's weights and its view, and how they are fused.
 
     Raises:
         InputError: A member's trial or its weights are gone.
     """
     record = read_ensemble(folder)
     directories = [member_directory(folder, member) for member in record.members]
-    return Source(f"ensemble {folder.name}", tuple(map(network_of, directories)), record, run_of(directories[0]))
+    networks = tuple(
+        replace(network_of(directory), view=View.parse(member.view))
+        for directory, member in zip(directories, record.members, strict=True)
+    )
+    return Source(f"ensemble {folder.name}", networks, record, run_of(directories[0]))
 
 
 def member_directory(folder: Path, member: EnsembleMember) -> Path:
