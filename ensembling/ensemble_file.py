@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ensembling.settings import FusionSettings
 from segdata.atomic import write_text
@@ -25,6 +25,9 @@ def _none_for_nan(value: object) -> object:
 
 
 Score = Annotated[float | None, BeforeValidator(_none_for_nan)]  # JSON has no NaN; None = absent in the truth
+
+
+ViewName = Annotated[str, AfterValidator(lambda text: str(View.parse(text)))]
 
 
 class EnsembleMember(BaseModel):
@@ -47,16 +50,11 @@ class EnsembleMember(BaseModel):
     path: Path
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     name: str = ""
-    view: str = "plain"
+    view: ViewName = "plain"
     network: bool = True
     trial: str | None = None
     config_hash: str | None = None
     weights: str | None = None
-
-    @field_validator("view")
-    @classmethod
-    def _view(cls, value: str) -> str:
-        return str(View.parse(value))
 
 
 class EnsembleRecord(BaseModel):

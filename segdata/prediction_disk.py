@@ -7,7 +7,9 @@ from pathlib import Path
 from segdata.errors import InputError
 from segdata.prediction_meta import PredictedImage, PredictionMeta
 
-__all__ = ["bytes_needed", "refuse_too_much"]
+__all__ = ["WORTH_TELLING", "bytes_needed", "gigabytes", "refuse_too_much"]
+
+WORTH_TELLING = 10**9  # bytes
 
 
 def bytes_needed(meta: PredictionMeta, images: Sequence[PredictedImage]) -> int:

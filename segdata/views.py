@@ -18,7 +18,7 @@ import numpy.typing as npt
 from segdata.prediction_meta import ImageInstances
 from segdata.rle import Rle, rle_crop, rle_of_crop
 
-__all__ = ["PLAIN", "View"]
+__all__ = ["PLAIN", "SMALLEST_WINDOW_PX", "View"]
 
 SMALLEST_SCALE, LARGEST_SCALE = 0.125, 8.0
 SMALLEST_WINDOW_PX = 32

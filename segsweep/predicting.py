@@ -16,29 +16,33 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from segdata.errors import InputError, TrialError
+from segdata.prediction_disk import WORTH_TELLING, gigabytes
 from segdata.prediction_parts import PredictionParts, refuse_other_settings, settings_of
 from segdata.predictions import PredictionSet
+from segdata.views import PLAIN, SMALLEST_WINDOW_PX
 from segsweep.prediction_source import ImagesSource, Network
+from trainables.description import Task
 from trainables.fork_server import Child, Ended, start_child
-from trainables.prediction_job import PredictionJob, WindowChoice
+from trainables.prediction_job import PredictionJob, WindowChoice, windows_of
 
 __all__ = ["How", "Predicted", "network_settings", "predict_images"]
 
 PREDICT = "trainables.predict:predict_as_asked"
 LARGEST_OVERLAP = 0.9
-SMALLEST_WINDOW_PX = 32
+LARGEST_STRIDE = 64
 
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """How images are predicted; only `windows` changes what comes out.
+    """How images are predicted; only `windows` and `stride` change what comes out.
 
     Attributes:
-        windows: None = every image as a whole.
+        windows: None = every image as a whole, unless a view has windows of its own.
         batch: Most images, or windows of one, that pass through a network together.
         processes: That share the images.
         threads: Of all processes together.
         address: Of a Ray cluster whose nodes share the file system; None = processes on this machine.
+        stride: Image pixels that a stored class probability stands for, per side; 1 for instances.
     """
 
     windows: WindowChoice | None = None
@@ -46,6 +50,7 @@ class How:
     processes: int = 1
     threads: int = 1
     address: str | None = None
+    stride: int = 1
 
     def __post_init__(self) -> None:
         """Refuses values out of range.
@@ -53,6 +58,12 @@ class How:
         Raises:
             InputError: Naming the option.
         """
+        if not 1 <= self.stride <= LARGEST_STRIDE:
+            raise InputError.of(
+                f"expected a stride from 1 to {LARGEST_STRIDE}, but got {self.stride}",
+                where="--stride",
+                cure="4 keeps a sixteenth of the pixels.",
+            )
         if self.windows is None:
             return
         if self.windows.side_px < SMALLEST_WINDOW_PX:
@@ -86,15 +97,28 @@ class Predicted:
 
 
 def predict_images(
-    network: Network, images: ImagesSource, out: Path, how: How, console: Console, title: str = "predicting"
+    network: Network,
+    images: ImagesSource,
+    out: Path,
+    how: How,
+    console: Console,
+    title: str = "predicting",
+    *,
+    task: Task | None = None,
+    sets: int = 1,
 ) -> Predicted:
-    """Predicts images into the set `out`, going on with what is there.
+    """Predicts images through the network's view into the set `out`, going on with what is there.
+
+    Args:
+        task: That the network must have; None = whichever.
+        sets: Prediction sets of these images that are to come on this disk, this one among them: they must have room.
 
     Raises:
-        InputError: `out` is something else, or was predicted with other settings, or by another process right now.
+        InputError: `out` is something else, or was predicted with other settings, or by another process right now; the
+            network is of another task; or the disk has too little room.
         TrialError: A process failed, or no image could be predicted.
     """
-    settings = network_settings(network, images, how.windows)
+    settings = network_settings(network, images, how.windows, how.stride)
     parts = PredictionParts.beside(out)
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         refuse_other_settings(settings_of(out), settings, out)
@@ -109,7 +133,7 @@ def predict_images(
         parts.forget_failures()
         missing = [file.image.file_name for file in images.files if not parts.has(file)]
         if missing:
-            job = job_of(network, images, how, parts, frozenset(missing))
+            job = replace(job_of(network, images, how, parts, frozenset(missing)), task=task, sets=sets)
             try:
                 run_shares(shares_of(job, how, len(missing)), how, f"{title} {out.name}", console)
             except InputError:
@@ -136,8 +160,14 @@ def is_complete(out: Path, images: ImagesSource) -> bool:
     return not images.unreadable and meta.images == wanted and meta.dataset_fingerprint == images.fingerprint
 
 
-def network_settings(network: Network, images: ImagesSource, windows: WindowChoice | None) -> dict[str, Any]:
-    """Returns all that changes what comes out, the images themselves aside: they are told apart one by one."""
+def network_settings(
+    network: Network, images: ImagesSource, windows: WindowChoice | None, stride: int = 1
+) -> dict[str, Any]:
+    """Returns all that changes what comes out, the images themselves aside: they are told apart one by one.
+
+    A plain view and a stride of 1 are not named, as in sets from before there were others.
+    """
+    windows = windows_of(network.view, windows)
     return {
         "weights": network.fingerprint(),
         "window": None if windows is None else windows.side_px,
@@ -145,6 +175,8 @@ def network_settings(network: Network, images: ImagesSource, windows: WindowChoi
         "scale": None if windows is None else windows.scale,
         "classes": None if images.classes is None else list(images.classes),
         "category_ids": list(images.category_ids),
+        **({} if network.view == PLAIN else {"view": str(network.view)}),
+        **({} if stride == 1 else {"stride": stride}),
     }
 
 
@@ -165,6 +197,8 @@ def job_of(
         config_hash=network.config_hash,
         fingerprint=images.fingerprint,
         windows=how.windows,
+        view=network.view,
+        stride=how.stride,
         batch=how.batch,
         custom_imports=tuple(network.custom_imports),
         folder=network.folder,
@@ -209,7 +243,7 @@ def run_shares(jobs: Sequence[PredictionJob], how: How, title: str, console: Con
     """
     with progress_bar(title, len(jobs[0].missing), console) as show:
         if how.address is None:
-            run_children(jobs, title, show)
+            run_children(jobs, title, show, console)
         else:
             from segsweep.predicting_on_ray import run_tasks
 
@@ -228,15 +262,15 @@ def progress_bar(title: str, total: int, console: Console) -> Iterator[Callable[
         yield lambda done: progress.update(bar, completed=done)
 
 
-def run_children(jobs: Sequence[PredictionJob], title: str, show: Callable[[int], None]) -> None:
-    """Runs each share in a child of the fork server on this machine."""
+def run_children(jobs: Sequence[PredictionJob], title: str, show: Callable[[int], None], console: Console) -> None:
+    """Runs each share in a child of the fork server on this machine; the first one says what the disk is asked for."""
     children = [start_child(PREDICT, job, log_of(job)) for job in jobs]
     running, done = dict(enumerate(children)), dict.fromkeys(range(len(children)), 0)
     try:
         while running:
             wait([one for child in running.values() for one in (child.connection, child.process.sentinel)])
             for number, child in list(running.items()):
-                if receive(child, title, done, number):
+                if receive(child, title, done, number, console):
                     running.pop(number)
             show(sum(done.values()))
     finally:
@@ -244,7 +278,7 @@ def run_children(jobs: Sequence[PredictionJob], title: str, show: Callable[[int]
             child.stop()
 
 
-def receive(child: Child, title: str, done: dict[int, int], number: int) -> bool:
+def receive(child: Child, title: str, done: dict[int, int], number: int, console: Console) -> bool:
     """Takes a child's next message, if there is one; tells whether it has ended.
 
     Raises:
@@ -259,6 +293,9 @@ def receive(child: Child, title: str, done: dict[int, int], number: int) -> bool
         raise InputError(message[1]["reason"])
     if message is not None:
         done[number] = message[1]["done"]
+        if number == 0 and message[1].get("bytes", 0) >= WORTH_TELLING:
+            room = f"at most {gigabytes(message[1]['bytes'])} of disk for class probabilities, before compression"
+            console.print(f"{title}: {room}", soft_wrap=True)
     return False
 
 

@@ -39,7 +39,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A config and weights; of a trial also which one, and what its sweep imports."""
+    """A config and weights, and how they see an image; of a trial also which one, and what its sweep imports."""
 
     config: Path
     checkpoint: Path
@@ -103,7 +103,7 @@ def find_source(name: str, storage: Path, trial: int | None) -> Source:
         refuse_trial(trial, "a trial's folder")
         return Source(f"trial {path.absolute().name}", (network_of(path),), run=run_of(path))
     run = run_of(path)
-    if run is not None and path.name.isdigit():
+    if run is not None and path.absolute().parent == run.trials.absolute() and path.name.isdigit():
         return sweep_source(run, int(path.name))
     return sweep_source(find_run(name, storage), trial)
 

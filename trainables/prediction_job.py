@@ -5,7 +5,7 @@ Several processes share a job's images by number; each writes its own into the s
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segdata.coco import read_coco
@@ -13,9 +13,10 @@ from segdata.errors import DatasetError
 from segdata.images import image_size
 from segdata.prediction_parts import ImageFile
 from segdata.predictions import PredictedImage
-from trainables.description import RoleFiles
+from segdata.views import PLAIN, View
+from trainables.description import RoleFiles, Task
 
-__all__ = ["PredictionJob", "WindowChoice", "files_of_role", "images_fingerprint"]
+__all__ = ["PredictionJob", "WindowChoice", "files_of_role", "images_fingerprint", "windows_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,11 @@ class PredictionJob:
         classes: Of the prediction set; None = the checkpoint's.
         category_ids: COCO ids, parallel to `classes`; empty = the config's data set's, else 1, 2, 3 ...
         trial: For the set's `meta.json`; so are the next two.
+        windows: Of every image; a view's own windows win over their side.
+        view: How the network sees every image; results are stored in the image's own frame.
+        stride: Image pixels a stored probability stands for, per side; 1 for instances.
+        task: That the network must have; None = whichever.
+        sets: Prediction sets of these images that are still to come on the same disk, this one among them.
         batch: Most images, or windows of one image, that pass through the network together.
         share: Number of this process ...
         shares: ... of so many.
@@ -65,12 +71,23 @@ class PredictionJob:
     config_hash: str | None = None
     fingerprint: str = ""
     windows: WindowChoice | None = None
+    view: View = PLAIN
+    stride: int = 1
+    task: Task | None = None
+    sets: int = 1
     batch: int = 1
     share: int = 0
     shares: int = 1
     threads: int = 1
     custom_imports: Sequence[str] = ()
     folder: Path | None = None  # where the user's own modules lie
+
+
+def windows_of(view: View, windows: WindowChoice | None) -> WindowChoice | None:
+    """Returns the windows in which a view is predicted: its own side, with overlap and scale of those of all views."""
+    if view.window_px is None:
+        return windows
+    return WindowChoice(view.window_px) if windows is None else replace(windows, side_px=view.window_px)
 
 
 def files_of_role(role: RoleFiles) -> tuple[tuple[ImageFile, ...], dict[str, str]]:

@@ -20,28 +20,36 @@ from segdata.coco import read_coco
 from segdata.errors import DatasetError, InputError, TrialError
 from segdata.images import read_image
 from segdata.prediction_parts import ImageFile
+from segdata.views import PLAIN, View
 from trainables.checkpoint_reader import kind_of_file, load_pickle, read_weights
 from trainables.description import Task
 from trainables.prediction_job import PredictionJob
+from trainables.viewing import resized, turned
 
 __all__ = ["Predictor", "classes_of", "load_predictor"]
 
 TASK_OF_SCOPE: Mapping[str, Task] = {"mmdet": "instance", "mmseg": "semantic"}
 Pixels = npt.NDArray[Any]
+Measured = tuple[tuple[int, ...], tuple[float, float]]  # (height, width) of the input, scale across and down
 
 
 @dataclass
 class Predictor:
-    """A network on its device, and how an image becomes its input."""
+    """A network on its device, and how an image becomes its input.
+
+    Sizes are those of the view's frame: what `view.of_image` makes of an image.
+    """
 
     model: BaseModel
     config: Config
     task: Task
-    steps: Sequence[dict[str, Any]]  # of the test pipeline, labels left out; the first one loads
-    known_sizes: dict[tuple[int, int], tuple[tuple[int, ...], tuple[float, float]]] = field(default_factory=dict)
+    steps: Sequence[dict[str, Any]]  # of the test pipeline as the view lies, labels left out; the first one loads
+    view: View = PLAIN
+    known_steps: dict[tuple[int, int], Sequence[dict[str, Any]]] = field(default_factory=dict)
+    known_sizes: dict[tuple[int, int], Measured] = field(default_factory=dict)
 
     def load(self, folder: Path, file: ImageFile) -> Pixels:
-        """Reads an image with the pipeline's own reader, (H, W, 3).
+        """Reads an image with the pipeline's own reader, (H, W, 3) in the view's frame.
 
         Raises:
             DatasetError: It can't be decoded, is not 8-bit, or its size has changed.
@@ -56,8 +64,7 @@ class Predictor:
                 cure="Correct its size in the annotations.",
             )
         loaded = Compose([self.steps[0]])({"img_path": str(path), "img_id": file.image.id})
-        pixels: Pixels = loaded["img"]
-        return pixels
+        return self.view.of_image(loaded["img"])
 
     def prepare(self, pixels: Pixels, steps: Sequence[dict[str, Any]], path: str, image_id: int) -> dict[str, Any]:
         """Runs an image, or a window of one, through the pipeline's steps after loading."""
@@ -82,15 +89,28 @@ class Predictor:
         """Returns how many pixels of its input the network sees for one of the image, across and down."""
         return self.measure(width, height)[1]
 
-    def measure(self, width: int, height: int) -> tuple[tuple[int, ...], tuple[float, float]]:
+    def measure(self, width: int, height: int) -> Measured:
         """Sends an empty image through the pipeline: the input's (height, width), and the scale."""
         if (width, height) not in self.known_sizes:
-            blank = np.zeros((height, width, 3), dtype=np.uint8)
-            prepared = self.prepare(blank, self.steps[1:], "", 0)
-            found = prepared["data_samples"].metainfo
-            across, down = found.get("scale_factor", (1.0, 1.0))[:2]
-            self.known_sizes[width, height] = tuple(prepared["inputs"].shape[-2:]), (float(across), float(down))
+            self.known_sizes[width, height] = self.sent(self.steps_for(width, height), width, height)
         return self.known_sizes[width, height]
+
+    def steps_for(self, width: int, height: int) -> Sequence[dict[str, Any]]:
+        """Returns the steps after loading that bring an image to the view's scale."""
+        if self.view.scale == 1:
+            return self.steps[1:]
+        if (width, height) not in self.known_steps:
+            _, (across, down) = self.sent(self.steps[1:], width, height)
+            size = (round(width * across * self.view.scale), round(height * down * self.view.scale))
+            self.known_steps[width, height] = resized(self.steps[1:], size, self.view.scale)
+        return self.known_steps[width, height]
+
+    def sent(self, steps: Sequence[dict[str, Any]], width: int, height: int) -> Measured:
+        """Sends an empty image through these steps."""
+        blank = np.zeros((height, width, 3), dtype=np.uint8)
+        prepared = self.prepare(blank, steps, "", 0)
+        across, down = prepared["data_samples"].metainfo.get("scale_factor", (1.0, 1.0))[:2]
+        return tuple(prepared["inputs"].shape[-2:]), (float(across), float(down))
 
 
 def load_predictor(job: PredictionJob) -> tuple[Predictor, Mapping[str, Any]]:
@@ -112,13 +132,34 @@ def load_predictor(job: PredictionJob) -> tuple[Predictor, Mapping[str, Any]]:
             where=job.config,
             cure="Name the config that the checkpoint was trained with.",
         )
+    task = TASK_OF_SCOPE[scope]
+    refuse_unfit(job, task)
     DefaultScope.get_instance(f"predict-{job.config}", scope_name=scope)
     with DefaultScope.overwrite_default_scope(scope):
         model: BaseModel = revert_sync_batchnorm(MODELS.build(config.model))
     fill(model, job)
     steps = pipeline_of(config, job.config)
     model.cfg = config
-    return Predictor(model.to(device_of(job)).eval(), config, TASK_OF_SCOPE[scope], steps), read_meta(job.checkpoint)
+    predictor = Predictor(
+        model.to(device_of(job)).eval(), config, task, turned(steps) if job.view.lies else steps, job.view
+    )
+    return predictor, read_meta(job.checkpoint)
+
+
+def refuse_unfit(job: PredictionJob, task: Task) -> None:
+    """Raises InputError where a job asks for what networks of the task do not give."""
+    if job.task is not None and job.task != task:
+        raise InputError.of(
+            f"expected a network of {job.task} segmentation, which the method fuses, but got one of {task}",
+            where=job.config,
+            cure=f"Choose a method for {task} predictions.",
+        )
+    if job.stride != 1 and task == "instance":
+        raise InputError.of(
+            "expected a semantic network, whose probabilities have a stride, but got one of instances",
+            where=f"--stride {job.stride}",
+            cure="Leave it out.",
+        )
 
 
 def read_config(path: Path) -> Config:

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from segdata.coco import read_coco
 from segdata.images import image_size
 
-__all__ = ["training_frame", "training_scale", "without_resize"]
+__all__ = ["is_resize", "training_frame", "training_scale", "without_resize"]
 
 Steps = Sequence[dict[str, Any]]
 

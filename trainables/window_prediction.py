@@ -19,6 +19,7 @@ from trainables.outputs import WITH_QUERIES, limits_of
 from trainables.prediction_job import WindowChoice
 from trainables.prediction_model import Predictor
 from trainables.training_scale import training_frame, training_scale, without_resize
+from trainables.viewing import turned
 from trainables.window_merge import Piece, merge, pieces_of
 from trainables.windows import Window, blend, grid
 
@@ -38,16 +39,28 @@ class WindowPredictor:
 
     def __init__(self, predictor: Predictor, choice: WindowChoice, batch: int) -> None:
         self.predictor, self.choice, self.batch = predictor, choice, batch
-        if choice.scale is not None:
-            self.least_scale: tuple[float, float] | None = (choice.scale, choice.scale)
+        self.least_scale = self.scale_of_choice()
+
+    def scale_of_choice(self) -> tuple[float, float] | None:
+        """Returns the chosen scale, else that of the training images, in both cases times the view's; None = unknown.
+
+        A view that lies on its side sees the training images so.
+        """
+        view, found = self.predictor.view, None
+        if self.choice.scale is not None:
+            found = (self.choice.scale, self.choice.scale)
+        elif view.lies:
+            known = training_scale(self.predictor.config, turned(self.predictor.steps))
+            found = known and (known[1], known[0])
         else:
-            self.least_scale = training_scale(predictor.config, predictor.steps)
+            found = training_scale(self.predictor.config, self.predictor.steps)
+        return found and (found[0] * view.scale, found[1] * view.scale)
 
     def scale(self, width: int, height: int) -> tuple[float, float]:
         """Returns the scale at which the network sees an image, across and down.
 
         The chosen one; else what the test pipeline would make of the image, but at least the training images' scale:
-        an image is not shrunk for being larger than they are.
+        an image is not shrunk for being larger than they are. Both times the view's scale.
         """
         if self.choice.scale is not None and self.least_scale is not None:
             return self.least_scale

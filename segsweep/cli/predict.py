@@ -33,6 +33,9 @@ def predict(
     window: Annotated[int | None, typer.Option(help="Side of sliding windows, px of the network's input.")] = None,
     overlap: Annotated[float, typer.Option(help="Share of a window that neighbours see too.")] = 0.25,
     scale: Annotated[float | None, typer.Option(help="Network px for an image px; none = as in training.")] = None,
+    tta: Annotated[str | None, typer.Option(help="More views to fuse, as hflip,rot90+scale1.25,window512.")] = None,
+    tta_method: Annotated[str | None, typer.Option(help="Of fusing them; none = soft-vote or mask-fusion.")] = None,
+    stride: Annotated[int, typer.Option(help="Image pixels per stored class probability, per side.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="Images or windows that go through the network together.")] = 1,
     processes: Annotated[int, typer.Option(min=1, help="Processes, or Ray tasks, that share the images.")] = 1,
     address: Annotated[str | None, typer.Option(help="Ray cluster to predict on; none = this machine.")] = None,
@@ -41,17 +44,20 @@ def predict(
 ) -> None:
     """Predicts images with a trial, a sweep's best trial, an ensemble, or any stock checkpoint.
 
-    Example: segsweep predict nuclei --images photos --out predictions --window 512
+    Example: segsweep predict nuclei --images photos --out predictions --window 512 --tta hflip,vflip
     """
-    from segsweep.ensembles.predicting import predict_source
+    from segsweep.ensembles.predicting import ViewChoice, predict_source, read_views
     from segsweep.predicting import How
     from segsweep.prediction_source import images_of_folder, images_of_role
     from trainables.prediction_job import WindowChoice
 
     if scale is not None and window is None:
         raise InputError.of("expected --window with it, but got none", where="--scale", cure="Name both or neither.")
+    if tta_method is not None and tta is None:
+        raise InputError.of("expected --tta with it, but got none", where="--tta-method", cure="Name both or neither.")
+    views = None if tta is None else ViewChoice(read_views(tta), tta_method)
     windows = None if window is None else WindowChoice(window, overlap, scale)
-    how = How(windows, batch, processes, os.cpu_count() or 1, address)
+    how = How(windows, batch, processes, os.cpu_count() or 1, address, stride)
     network = chosen_source(source, ensemble, config, checkpoint, storage, trial)
     if (images is None) == (role is None):
         raise InputError.of(
@@ -60,7 +66,8 @@ def predict(
             cure="Name one of them.",
         )
     listed: ImagesSource = images_of_role(network, role) if role is not None else images_of_folder(Path(str(images)))
-    result = predict_source(network, listed, out, how, Console(stderr=True, highlight=False, markup=False))
+    console = Console(stderr=True, highlight=False, markup=False)
+    result = predict_source(network, listed, out, how, console, views)
     report(result, network, as_json)
 
 

@@ -32,6 +32,7 @@ def listing(folder: Path) -> list[Path]:
 
 
 STOCK = ("--config", "config.py", "--checkpoint", "best.pth")
+TTA = (*STOCK, "--images", "photos", "--tta")
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,18 @@ STOCK = ("--config", "config.py", "--checkpoint", "best.pth")
         ((*STOCK, "--images", "photos", "--window", "31"), "expected windows of at least 32 px, but got 31"),
         ((*STOCK, "--images", "photos", "--window", "64", "--overlap", "1"), "expected an overlap from 0 to 0.9"),
         ((*STOCK, "--images", "photos", "--scale", "2"), "--scale: expected --window with it, but got none"),
+        ((*TTA, "hflop"), "--tta: expected plain, or words of hflip, vflip, .* but got 'hflop'"),
+        ((*TTA, "hflip,,vflip"), "--tta: expected plain, or words of .* but got ''"),
+        ((*TTA, "hflip+scale0"), r"--tta: expected a scale from 0.125 to 8, but got 'scale0'\. Write for example"),
+        ((*TTA, "scale50"), "--tta: expected a scale from 0.125 to 8, but got 'scale50'"),
+        ((*TTA, "window8"), "--tta: expected windows of at least 32 px, but got 'window8'"),
+        ((*TTA, "hflip,scale2,hflip"), "--tta: expected each view once, but got 'hflip' twice. Leave one out"),
+        ((*TTA, "rot180,hflip+vflip"), r"but got 'hflip\+vflip' twice, which is 'rot180'"),
+        ((*TTA, "plain"), "--tta: expected a view beside the plain one, which is always there, but got 'plain'"),
+        ((*TTA, "hflip", "--tta-method", "vote"), "--tta-method: expected a fusion method .* but got 'vote'"),
+        ((*STOCK, "--images", "photos", "--tta-method", "wbf"), "--tta-method: expected --tta with it, but got none"),
+        ((*STOCK, "--images", "photos", "--stride", "0"), "--stride: expected a stride from 1 to 64, but got 0"),
+        ((*STOCK, "--images", "photos", "--stride", "65"), "--stride: expected a stride from 1 to 64, but got 65"),
     ],
 )
 def test_wrong_input_is_refused_before_anything_starts(

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from ensembling import ENSEMBLE_FILE, EnsembleMember, EnsembleRecord, FusionSettings, read_ensemble, write_ensemble
 from segdata.errors import InputError
@@ -71,3 +72,10 @@ def test_settings_out_of_range_in_the_file_are_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(raw))
     with pytest.raises(InputError, match="iou_threshold: expected at least 0 and below 1, but got 2.0"):
         read_ensemble(path)
+
+
+def test_a_members_view_is_read_in_its_one_form(tmp_path: Path) -> None:
+    member = EnsembleMember(path=Path("a"), view="scale1.5+hflip+rot180")
+    assert (member.view, EnsembleMember(path=Path("a")).view) == ("vflip+scale1.5", "plain")
+    with pytest.raises(ValidationError, match="expected plain, or words of .* but got 'hflop'"):
+        EnsembleMember(path=Path("a"), view="hflop")

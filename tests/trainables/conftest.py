@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from search_spaces.models import MODELS
 from search_spaces.trial_config import (
@@ -18,10 +20,13 @@ from search_spaces.trial_config import (
 )
 from segdata.coco import read_coco, write_coco
 from segdata.labelmaps import read_labels
+from segdata.prediction_parts import PredictionParts
+from segdata.predictions import PredictionSet
 from segdata.statistics import object_statistics, pixel_statistics
 from segdata.synthetic import synthesize
 from trainables.description import DataDescription, RoleFiles
 from trainables.fork_server import Child, Ended, start_child
+from trainables.prediction_job import PredictionJob, images_fingerprint, opened
 from trainables.requests import TrialRequest
 from trainables.trial_files import TrialFiles
 
@@ -29,6 +34,8 @@ TRAIN_IMAGES, VAL_IMAGES, SIZE_PX = 8, 3, 64
 INSTANCE_MODELS = ("mask-rcnn", "cascade-mask-rcnn", "ms-rcnn")
 
 Messages = list[dict[str, Any]]
+Trained = Callable[[str], tuple[TrialFiles, Messages]]
+Follow = Callable[..., tuple[Messages, Ended]]
 
 TIMINGS = ("training_s", "peak_memory_MB", "latency_ms")
 
@@ -186,3 +193,52 @@ def trained(
         return known[model]
 
     return get
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten pictures of three sizes, two of which are padded to one, in an order that mixes them."""
+    folder = tmp_path_factory.mktemp("pictures")
+    synthesize("particles", folder / "small", 10, 64, 11)
+    for number, path in enumerate(sorted((folder / "small" / "images").iterdir())):
+        with Image.open(path) as image:
+            side = (64, 60, 48)[number % 3]
+            image.crop((0, 0, 64, side)).save(folder / f"{number:02d}.png")
+    return folder
+
+
+@pytest.fixture
+def job(trained: Trained, pictures: Path, tmp_path: Path) -> Callable[..., PredictionJob]:
+    """Returns a maker of jobs over the pictures."""
+
+    def make(model: str, name: str, images: Path = pictures, **others: Any) -> PredictionJob:
+        names = sorted(path.name for path in images.glob("*.png"))
+        files, unreadable = opened(images, list(enumerate(names, start=1)))
+        assert not unreadable
+        parts = PredictionParts.beside(tmp_path / name)
+        parts.start({})
+        trial = trained(model)[0]
+        missing = frozenset(names)
+        return PredictionJob(trial.config, trial.best, images, files, missing, parts.folder, **others)
+
+    return make
+
+
+@pytest.fixture
+def predict(follow: Follow, tmp_path: Path) -> Callable[[PredictionJob], PredictionSet]:
+    """Returns a function that runs a job to its end and opens the set."""
+
+    def run(job: PredictionJob) -> PredictionSet:
+        for share in range(job.shares):
+            _, ended = follow(
+                start_child("trainables.predict:predict_share", replace(job, share=share), tmp_path / "predict.log")
+            )
+            assert ended == Ended("done"), ended.reason
+        return finish(job)
+
+    return run
+
+
+def finish(job: PredictionJob) -> PredictionSet:
+    out = job.parts.with_suffix("")
+    return PredictionSet.open(PredictionParts(job.parts).finish(job.files, out, images_fingerprint(job.files), {}))

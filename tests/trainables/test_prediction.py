@@ -13,9 +13,8 @@ from torch import nn
 
 from segdata.prediction_parts import ImageFile, PredictionParts
 from segdata.predictions import PredictionSet
-from segdata.synthetic import synthesize
 from trainables.fork_server import Ended, start_child
-from trainables.prediction_job import PredictionJob, WindowChoice, images_fingerprint, opened
+from trainables.prediction_job import PredictionJob, WindowChoice, opened
 from trainables.trial_files import TrialFiles
 from trainables.window_prediction import raised
 
@@ -29,55 +28,10 @@ Follow = Callable[..., tuple[list[dict[str, Any]], Ended]]
 Predict = Callable[..., PredictionSet]
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten pictures of three sizes, two of which are padded to one, in an order that mixes them."""
-    folder = tmp_path_factory.mktemp("pictures")
-    synthesize("particles", folder / "small", 10, 64, 11)
-    for number, path in enumerate(sorted((folder / "small" / "images").iterdir())):
-        with Image.open(path) as image:
-            side = (64, 60, 48)[number % 3]
-            image.crop((0, 0, 64, side)).save(folder / f"{number:02d}.png")
-    return folder
-
-
-@pytest.fixture
-def job(trained: Trained, pictures: Path, tmp_path: Path) -> Callable[..., PredictionJob]:
-    """Returns a maker of jobs over the pictures."""
-
-    def make(model: str, name: str, images: Path = pictures, **others: Any) -> PredictionJob:
-        names = sorted(path.name for path in images.glob("*.png"))
-        files, unreadable = opened(images, list(enumerate(names, start=1)))
-        assert not unreadable
-        parts = PredictionParts.beside(tmp_path / name)
-        parts.start({})
-        trial = trained(model)[0]
-        missing = frozenset(names)
-        return PredictionJob(trial.config, trial.best, images, files, missing, parts.folder, **others)
-
-    return make
-
-
-@pytest.fixture
-def predict(follow: Follow, tmp_path: Path) -> Callable[[PredictionJob], PredictionSet]:
-    """Returns a function that runs a job to its end and opens the set."""
-
-    def run(job: PredictionJob) -> PredictionSet:
-        for share in range(job.shares):
-            _, ended = follow(start_child(JOB, replace(job, share=share), tmp_path / "predict.log"))
-            assert ended == Ended("done"), ended.reason
-        return finish(job)
-
-    return run
-
-
-def finish(job: PredictionJob) -> PredictionSet:
-    out = job.parts.with_suffix("")
-    return PredictionSet.open(PredictionParts(job.parts).finish(job.files, out, images_fingerprint(job.files), {}))
-
-
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """What a set says; no two runs take equally long."""
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {name: data for name, data in files.items() if name != "timing.json"}
 
 
 @pytest.mark.parametrize("model", ["mask-rcnn", "segformer"])
