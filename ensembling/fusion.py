@@ -27,10 +27,20 @@ from ensembling.weights import member_weights
 from segdata.errors import InputError
 from segdata.predictions import ImageInstances, PredictedImage, PredictionMeta, PredictionSet, PredictionWriter
 
-__all__ = ["METHODS", "Method", "fuse"]
+__all__ = [
+    "METHODS",
+    "OBJECT_FUSIONS",
+    "Method",
+    "fuse",
+    "largest_limit",
+    "method_for",
+    "most_confident",
+    "stored_codec",
+]
 
 Floats = npt.NDArray[np.float64]
 Codec = Literal["coco-rle", "prob8", "labels"]
+FuseObjects = Callable[[Sequence[ImageInstances], Floats, FusionSettings], ImageInstances]
 FuseImage = Callable[[PredictionWriter, PredictedImage, Sequence[PredictionSet], Floats, FusionSettings], None]
 
 
@@ -80,7 +90,7 @@ def fuse(
         DatasetError: If a member is broken.
     """
     sets = open_members(members)
-    chosen = _method(method, sets)
+    chosen = method_for(method, sets)
     if not allow_empty:
         refuse_empty(sets)
     share_M = member_weights(weights, len(sets))
@@ -91,9 +101,7 @@ def fuse(
     return out
 
 
-def _instances_with(
-    fuse_objects: Callable[[Sequence[ImageInstances], Floats, FusionSettings], ImageInstances],
-) -> FuseImage:
+def _instances_with(fuse_objects: FuseObjects) -> FuseImage:
     def fuse_image(
         writer: PredictionWriter,
         image: PredictedImage,
@@ -102,23 +110,31 @@ def _instances_with(
         settings: FusionSettings,
     ) -> None:
         fused = fuse_objects([read_instances(member, image.file_name) for member in sets], share_M, settings)
-        writer.add_instances(image, _first(fused, _largest(sets)))
+        writer.add_instances(image, most_confident(fused, largest_limit(sets)))
 
     return fuse_image
 
 
+OBJECT_FUSIONS: dict[str, FuseObjects] = {  # methods for instances -> what they do with one image's objects
+    "wbf": fuse_by_boxes,
+    "mask-fusion": fuse_by_masks,
+    "nms": fuse_by_nms,
+    "soft-nms": fuse_by_soft_nms,
+    "nmw": fuse_by_nmw,
+}
 METHODS: dict[str, Method] = {
-    "wbf": Method("instance", "coco-rle", ("coco-rle",), _instances_with(fuse_by_boxes)),
-    "mask-fusion": Method("instance", "coco-rle", ("coco-rle",), _instances_with(fuse_by_masks)),
-    "nms": Method("instance", "coco-rle", ("coco-rle",), _instances_with(fuse_by_nms)),
-    "soft-nms": Method("instance", "coco-rle", ("coco-rle",), _instances_with(fuse_by_soft_nms)),
-    "nmw": Method("instance", "coco-rle", ("coco-rle",), _instances_with(fuse_by_nmw)),
+    **{name: Method("instance", "coco-rle", ("coco-rle",), _instances_with(of)) for name, of in OBJECT_FUSIONS.items()},
     "soft-vote": Method("semantic", "prob8", ("prob8",), fuse_soft),
     "hard-vote": Method("semantic", "labels", ("prob8", "labels"), fuse_hard),
 }
 
 
-def _method(name: str, sets: Sequence[PredictionSet]) -> Method:
+def method_for(name: str, sets: Sequence[PredictionSet]) -> Method:
+    """Returns the method of that name.
+
+    Raises:
+        InputError: If it is not one for the members' task, or can't read what a member holds.
+    """
     task = sets[0].meta.task
     fitting = [known for known, method in METHODS.items() if method.task == task]
     if name not in fitting:
@@ -140,7 +156,7 @@ def _method(name: str, sets: Sequence[PredictionSet]) -> Method:
 
 def _fused_meta(sets: Sequence[PredictionSet], method: Method, settings: FusionSettings) -> PredictionMeta:
     metas = [member.meta for member in sets]
-    codec: Codec = "labels" if method.codec == "prob8" and settings.output == "labels" else method.codec
+    codec = stored_codec(method, settings)
     thresholds = [meta.confidence_threshold for meta in metas if meta.confidence_threshold is not None]
     return PredictionMeta(
         task=method.task,
@@ -149,20 +165,25 @@ def _fused_meta(sets: Sequence[PredictionSet], method: Method, settings: FusionS
         dataset_fingerprint=metas[0].dataset_fingerprint,
         code_version=_code_version(),
         confidence_threshold=min(thresholds) if len(thresholds) == len(metas) else None,
-        max_detections=_largest(sets),
+        max_detections=largest_limit(sets),
         mask_threshold=settings.mask_threshold if codec == "coco-rle" else None,
         codec=codec,
         stride=min(meta.stride for meta in metas) if codec == "prob8" else 1,
     )
 
 
-def _largest(sets: Sequence[PredictionSet]) -> int | None:
+def stored_codec(method: Method, settings: FusionSettings) -> Codec:
+    """Returns how a fused set is stored."""
+    return "labels" if method.codec == "prob8" and settings.output == "labels" else method.codec
+
+
+def largest_limit(sets: Sequence[PredictionSet]) -> int | None:
     """The largest max_detections of the members; None where one has no limit."""
     limits = [member.meta.max_detections for member in sets if member.meta.max_detections is not None]
     return max(limits) if len(limits) == len(sets) else None
 
 
-def _first(instances: ImageInstances, limit: int | None) -> ImageInstances:
+def most_confident(instances: ImageInstances, limit: int | None) -> ImageInstances:
     """Keeps the most confident objects; they come sorted."""
     return ImageInstances(
         boxes_xyxy=instances.boxes_xyxy[:limit],

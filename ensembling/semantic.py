@@ -17,9 +17,11 @@ from ensembling.votes import hard_vote, soft_vote, soft_vote_labels
 from segdata.predictions import PredictedImage, PredictionSet, PredictionWriter
 from segdata.probabilities import resample
 
-__all__ = ["fuse_hard", "fuse_soft"]
+__all__ = ["aligned", "fuse_hard", "fuse_soft", "in_bytes", "voted_bytes", "voted_labels"]
 
 Floats = npt.NDArray[np.float64]
+Bytes = npt.NDArray[np.uint8]
+Part = Bytes | npt.NDArray[np.float32]  # a member's probabilities, (C, h, w)
 
 
 def fuse_soft(
@@ -34,17 +36,32 @@ def fuse_soft(
     Labels are those of the mean before it is rounded to 8 bits, bilinear between block centres.
     """
     stride = min(member.meta.stride for member in sets)
-    parts = [_aligned(member, image, stride) for member in sets]
-    weights = share_M.tolist()
-    if writer.codec == "labels" and stride == 1:
-        writer.add_labels(image, soft_vote_labels(parts, weights, mean=settings.mean))
-        return
-    voted_CHW = soft_vote(parts, weights, mean=settings.mean)
+    parts = [aligned(member.packed(image.file_name), image, member.meta.stride, stride) for member in sets]
     if writer.codec == "labels":
-        writer.add_labels(image, labels_of_grid(voted_CHW, stride, image.height, image.width))
-        return
-    np.multiply(voted_CHW, np.float32(255), out=voted_CHW)
-    writer.add_packed(image, np.rint(voted_CHW, out=voted_CHW).astype(np.uint8))
+        writer.add_labels(image, voted_labels(parts, share_M, image, stride, settings))
+    else:
+        writer.add_packed(image, voted_bytes(parts, share_M, settings))
+
+
+def voted_labels(
+    parts: Sequence[Part], share_M: Floats, image: PredictedImage, stride: int, settings: FusionSettings
+) -> Bytes:
+    """Returns the classes, uint8 (H, W), with the largest mean of probabilities that lie on one grid."""
+    weights = share_M.tolist()
+    if stride == 1:
+        return soft_vote_labels(parts, weights, mean=settings.mean)
+    return labels_of_grid(soft_vote(parts, weights, mean=settings.mean), stride, image.height, image.width)
+
+
+def voted_bytes(parts: Sequence[Part], share_M: Floats, settings: FusionSettings) -> Bytes:
+    """Returns the mean of probabilities (C, h, w) that lie on one grid, in 8 bits."""
+    return in_bytes(soft_vote(parts, share_M.tolist(), mean=settings.mean))
+
+
+def in_bytes(prob: npt.NDArray[np.float32]) -> Bytes:
+    """Rounds probabilities to steps of 1/255; the array is used up."""
+    np.multiply(prob, np.float32(255), out=prob)
+    return np.rint(prob, out=prob).astype(np.uint8)
 
 
 def fuse_hard(
@@ -59,10 +76,6 @@ def fuse_hard(
     writer.add_labels(image, hard_vote(labels, len(sets[0].meta.classes), share_M.tolist()))
 
 
-def _aligned(
-    member: PredictionSet, image: PredictedImage, stride: int
-) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
-    packed = member.packed(image.file_name)
-    if member.meta.stride == stride:
-        return packed
-    return resample(packed, image.height, image.width, member.meta.stride, stride)
+def aligned(packed: Bytes, image: PredictedImage, stride: int, finest: int) -> Part:
+    """Brings a member's probabilities from its stride to the finest one; they stay as they are where it has that."""
+    return packed if stride == finest else resample(packed, image.height, image.width, stride, finest)

@@ -27,6 +27,7 @@ __all__ = [
     "MEANS",
     "fitting_max_detections",
     "mean_of_class",
+    "results_of_image",
     "results_of_set",
     "scene_of",
     "score_instance_results",
@@ -105,7 +106,7 @@ def results_of_set(truth: InstanceDataset, predictions: PredictionSet) -> list[d
     for image in truth.images:
         found = predictions.instances(image.file_name)
         require_sound_instances(found, image.file_name, predictions)
-        results += _results_of(image, found, truth, predictions.meta.classes)
+        results += results_of_image(image, found, truth, predictions.meta.classes)
     return results
 
 
@@ -197,9 +198,10 @@ def summarize(truth: InstanceDataset, matches: Matches, kind: Kind, scene: Scene
     )
 
 
-def _results_of(
+def results_of_image(
     image: ImageRecord, found: ImageInstances, truth: InstanceDataset, classes: Sequence[str]
 ) -> list[dict[str, Any]]:
+    """Returns one image's objects as COCO results; `classes` are those that the objects' class indices stand for."""
     id_of = dict(zip(truth.class_names, truth.category_ids, strict=True))
     boxes = np.asarray(found.boxes_xyxy, dtype=np.float64).reshape(-1, 4)
     boxes_xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()
