@@ -15,14 +15,23 @@ from segdata.instances import InstanceDataset
 from segdata.prediction_parts import ImageFile
 from segdata.predictions import PredictedImage
 from segsweep.checkpoints import fetch_weights
-from segsweep.data_roles import read_roles
+from segsweep.data_roles import RoleData, read_roles
 from segsweep.leaderboard import rank
 from segsweep.run_folder import RunFolder, find_run
 from segsweep.search import TrialRecord, trial_records
 from trainables.prediction_job import images_fingerprint, opened
 from trainables.trial_files import TrialFiles
 
-__all__ = ["ImagesSource", "Network", "Source", "find_source", "images_of_folder", "images_of_role", "stock_source"]
+__all__ = [
+    "ImagesSource",
+    "Network",
+    "Source",
+    "find_source",
+    "images_of_data",
+    "images_of_folder",
+    "images_of_role",
+    "stock_source",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +245,11 @@ def images_of_role(source: Source, name: str) -> ImagesSource:
             where="--role",
             cure="Choose one of these, or name the images by --images.",
         )
-    role = roles.roles[name]
+    return images_of_data(roles.roles[name])
+
+
+def images_of_data(role: RoleData) -> ImagesSource:
+    """Lists the images of labelled data, with the classes of their truth."""
     if isinstance(role.truth, InstanceDataset):
         listed = [
             PredictedImage(id=image.id, file_name=image.file_name, width=image.width, height=image.height)

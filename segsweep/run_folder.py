@@ -5,6 +5,7 @@ data/           one file a role, as trials read it    study.journal  the study
 trials/NNNN/    one folder a trial                    tune/        Ray Tune's own state, one folder a launch
 initial/        weights of other sweeps that trials start from
 ensembles/      prediction sets and ensembles         driver.lock  held by the one driver
+folds/          networks of cross-validation
 wishes/         points that the user wants tried      points.json  points to begin with
 metrics/        the user's own metrics as they were when the sweep was started, one file each
 """
@@ -80,6 +81,10 @@ class RunFolder:
     @property
     def ensembles(self) -> Path:
         return self.path / "ensembles"
+
+    @property
+    def folds(self) -> Path:
+        return self.path / "folds"
 
     @property
     def wishes(self) -> Path:
