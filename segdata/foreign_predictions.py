@@ -1,6 +1,6 @@
 """Predictions of other tools as prediction sets: a COCO results file, or a folder of label maps.
 
-    results.json      [{"image_id": 1, "category_id": 1, "score": 0.9, "segmentation": RLE or polygons, "bbox": ...}, ..]
+    results.json      [{"image_id": 1, "category_id": 1, "score": 0.9, "segmentation": RLE or polygons, "bbox": ..}, ..]
     FOLDER/STEM.png   8 bits, grey or with a palette; pixel = index into the classes
 
 A set is named by what it was made of, so that it is made once. May import this package's records.
