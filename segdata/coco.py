@@ -35,9 +35,11 @@ __all__ = [
     "as_coco",
     "load_coco_json",
     "mask_of",
+    "parse_box",
     "parse_category",
     "parse_image",
     "parse_object",
+    "parse_segmentation",
     "read_coco",
     "rle_decode",
     "rle_encode",
@@ -46,7 +48,7 @@ __all__ = [
 ]
 
 _SECTIONS = ("images", "annotations", "categories")
-_CHECK = "Correct the entry, or run `segsweep data check` to list every such fault."
+_CHECK = "Correct the entry; in a data set `segsweep data check` lists every such fault."
 _FARTHEST_SIZES = 4  # a polygon this many image sizes away is a unit error; drawing it would take gigabytes
 
 
@@ -164,7 +166,7 @@ def parse_object(
     category_id = _integer(entry, "category_id", where)
     if category_id not in category_ids:
         raise _wrong(f"{where}.category_id", "the id of a category in this file", str(category_id))
-    segmentation = _segmentation(entry.get("segmentation"), image, f"{where}.segmentation")
+    segmentation = parse_segmentation(entry.get("segmentation"), image, f"{where}.segmentation")
     bbox, area = entry.get("bbox"), entry.get("area")
     if bbox is None or area is None:
         rle = segmentation if isinstance(segmentation, Rle) else _drawn(segmentation, image)
@@ -175,13 +177,18 @@ def parse_object(
         image_id=image.id,
         category_id=category_id,
         segmentation=segmentation,
-        bbox_xywh=_box(bbox, f"{where}.bbox"),
+        bbox_xywh=parse_box(bbox, f"{where}.bbox"),
         area_px=_number(area, f"{where}.area"),
         is_crowd=_flag(entry.get("iscrowd", 0), f"{where}.iscrowd"),
     )
 
 
-def _segmentation(raw: Any, image: ImageRecord, where: str) -> Segmentation:
+def parse_segmentation(raw: Any, image: ImageRecord, where: str) -> Segmentation:
+    """Checks polygons or run lengths, which come back compressed.
+
+    Raises:
+        DatasetError: naming `where` and the key.
+    """
     if isinstance(raw, dict):
         return _run_lengths(raw, image, where)
     if not isinstance(raw, list) or not raw:
@@ -222,7 +229,12 @@ def _drawn(polygons: Polygons, image: ImageRecord) -> Rle:
     return rle_from_polygons(polygons, image.height, image.width)
 
 
-def _box(raw: Any, where: str) -> tuple[float, float, float, float]:
+def parse_box(raw: Any, where: str) -> tuple[float, float, float, float]:
+    """Checks a box, xywh in pixels.
+
+    Raises:
+        DatasetError: naming `where`.
+    """
     if not isinstance(raw, (list, tuple)) or len(raw) != 4:
         raise _wrong(where, "[x, y, width, height]", repr(raw)[:40])
     x, y, w, h = (_number(value, where) for value in raw)

@@ -24,7 +24,7 @@ from segsweep.sweep_file import Sweep
 from segsweep.wishes import Wish
 from trainables.description import DataDescription
 
-__all__ = ["Checked", "check_sweep"]
+__all__ = ["Checked", "check_sweep", "refuse_other_data"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,7 @@ def check_sweep(sweep: Sweep, folder: RunFolder, console: Console) -> Checked:
     points = () if folder.exists else starting_points(sweep, console)
     roles = read_roles(sweep)
     origin = folder.read_origin() if folder.exists else Origin.new(sweep, roles.fingerprint)
-    if origin.fingerprint != roles.fingerprint:
-        raise InputError.of(
-            f"expected the data that the sweep was started with (fingerprint {origin.fingerprint}), "
-            f"but got other data ({roles.fingerprint})",
-            where=f"data of {folder.sweep_file}",
-            cure="Put the data back, or start a new sweep: scores on different data do not compare.",
-        )
+    refuse_other_data(origin, roles, folder)
     check_images(roles)
     try_own_metrics(sweep.own_metrics, dict(config.objectives), roles.roles["val"].truth, sweep.source)
     data = roles.describe(folder.data)
@@ -67,3 +61,14 @@ def check_sweep(sweep: Sweep, folder: RunFolder, console: Console) -> Checked:
     check_weights(sweep, local)
     try_local_weights(sweep, data, local)
     return Checked(roles, data, origin, fitted_values(sweep.space, data), local, points)
+
+
+def refuse_other_data(origin: Origin, roles: SweepRoles, folder: RunFolder) -> None:
+    """Raises InputError if the data is not what the sweep was started with."""
+    if origin.fingerprint != roles.fingerprint:
+        raise InputError.of(
+            f"expected the data that the sweep was started with (fingerprint {origin.fingerprint}), "
+            f"but got other data ({roles.fingerprint})",
+            where=f"data of {folder.sweep_file}",
+            cure="Put the data back, or start a new sweep: scores on different data do not compare.",
+        )

@@ -286,7 +286,7 @@ def images_of_role(source: Source, name: str) -> ImagesSource:
 
 
 def images_of_data(role: RoleData) -> ImagesSource:
-    """Lists the images of a role, with the classes of its truth."""
+    """Lists the images of labelled data, with the classes of their truth."""
     if isinstance(role.truth, InstanceDataset):
         listed = [
             PredictedImage(id=image.id, file_name=image.file_name, width=image.width, height=image.height)

@@ -25,7 +25,7 @@ from segtrack.store import artifact_location
 __all__ = ["RunStatus", "SweepRecorder", "TrackingLostError", "entry_name"]
 
 RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
-Kind = Literal["sweep", "trial", "ensemble"]
+Kind = Literal["sweep", "trial", "fold", "ensemble"]
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -35,6 +35,7 @@ NAME_LIMIT = 250
 METRICS_A_BATCH, PARAMS_A_BATCH = 1000, 100
 KIND, NUMBER, SWEEP, SWEEP_ID = "segsweep.kind", "segsweep.trial", "segsweep.sweep", "segsweep.sweep_id"
 PARENT = "mlflow.parentRunId"
+FOLD = "segsweep.fold"
 MUTATIONS = "segsweep.mutations"
 TRAINING_PAGES = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow shows its pages for agents
 # A server that is away must not hold a sweep up for the four minutes that are MLflow's default.
@@ -204,6 +205,40 @@ class SweepRecorder:
             self.client.log_artifact(run, str(artifact))
         self.client.set_terminated(run, "FINISHED")
         return run
+
+    @loses_tracking
+    def record_fold(
+        self,
+        number: int,
+        fold: int,
+        folds: int,
+        parameters: Mapping[str, object],
+        epochs: Mapping[int, Mapping[str, float]],
+        artifacts: Sequence[Path] = (),
+    ) -> None:
+        """Writes the network that held out one of `folds` parts of the data as a child run, once.
+
+        Args:
+            number: The trial whose configuration it has.
+            fold: Which part, from 0.
+            folds: How many parts there are.
+            parameters: The configuration.
+            epochs: Epoch -> scores on the part held out.
+            artifacts: Files to add.
+        """
+        tags = {FOLD: f"{fold} of {folds}", NUMBER: str(number), PARENT: self.parent}
+        query = " and ".join(f"tags.`{name}` = '{value}'" for name, value in {KIND: "fold", **tags}.items())
+        if any(run.info.status == "FINISHED" for run in self._search(query)):
+            return
+        run = str(self._create(f"fold {fold} of trial {number:04d}", "fold", tags).info.run_id)
+        for epoch, scores in epochs.items():
+            self.client.log_batch(run, metrics=as_metrics({**scores, "epoch": float(epoch)}, epoch))
+        params = as_params(parameters)
+        for start in range(0, len(params), PARAMS_A_BATCH):
+            self.client.log_batch(run, params=params[start : start + PARAMS_A_BATCH])
+        for artifact in artifacts:
+            self.client.log_artifact(run, str(artifact))
+        self.client.set_terminated(run, "FINISHED")
 
     def _experiment(self, uri: str, project: str) -> str:
         found = self.client.get_experiment_by_name(project)

@@ -25,7 +25,7 @@ from trainables.limits import Limit, broken_at_once
 from trainables.requests import TrialRequest
 from trainables.trial_files import EpochScores, Outcome, TrialFiles
 
-__all__ = ["TrialContext", "trial_files", "train_trial"]
+__all__ = ["TrialContext", "train_alone", "train_trial", "trial_files"]
 
 TRAIN = "trainables.trial:train"
 POLL_S = 5.0
@@ -58,6 +58,8 @@ class TrialContext:
     boundaries: bool = False  # whether an objective or a limit is a score of boundaries
     costs: Sequence[str] = ()  # that an objective or a limit names
     limits: Sequence[Limit] = ()
+    keep_last: bool = False  # whether `best.pth` is to hold the last epoch, whatever the scores
+    on_tune: bool = True  # whether Ray Tune hears of each epoch
 
 
 def trial_files(trials: Path, number: int) -> TrialFiles:
@@ -87,6 +89,19 @@ def train_trial(config: Mapping[str, Any], context: TrialContext) -> None:
     else:
         deadline_s = first_deadline(context, config.get("ran_s", 0.0))
         files.write_outcome(paused_or(run_to_outcome(config, context, files, deadline_s), config, files))
+
+
+def train_alone(trial: TrialConfig, context: TrialContext, files: TrialFiles) -> Outcome:
+    """Trains one configuration that no search hears of, from `last.pth` if there is one, and writes how it ended.
+
+    `context.on_tune` must be false; its `trials` is not read.
+    """
+    files.directory.mkdir(parents=True, exist_ok=True)
+    files.outcome.unlink(missing_ok=True)
+    deadline_s = first_deadline(context)
+    outcome = run_to_outcome({"trial": trial.to_dict()}, context, files, deadline_s)
+    files.write_outcome(outcome)
+    return outcome
 
 
 def paused_or(outcome: Outcome, config: Mapping[str, Any], files: TrialFiles) -> Outcome:
@@ -189,6 +204,7 @@ def requests_of(
         boundaries=context.boundaries,
         costs=context.costs,
         until=config.get("until"),
+        keep_last=context.keep_last,
     )
     return [replace(first, rank=rank) for rank in range(context.processes)]
 
@@ -233,7 +249,8 @@ def follow(crew: Crew, files: TrialFiles, context: TrialContext, deadline_s: flo
             if context.store is not None:
                 context.store.push(files, values["epoch"])
             row = EpochScores(values.pop("epoch"), values)
-            report(files, row)
+            if context.on_tune:
+                report(files, row)
             if (over := over_limit(context, values, f"at epoch {row.epoch}")) is not None:
                 return over
             crew.answer("go on")

@@ -17,9 +17,10 @@ from trainables.costs import CostHook, validated_model
 from trainables.data_parallel import mean_of_all
 from trainables.trial_files import EpochScores, TrialFiles
 
-__all__ = ["MeanLossHook", "ReportHook"]
+__all__ = ["BestBy", "MeanLossHook", "ReportHook"]
 
 Mode = Literal["max", "min"]
+BestBy = Literal["score", "loss", "last"]
 
 
 class MeanLossHook(Hook):
@@ -56,7 +57,8 @@ class ReportHook(Hook):
         losses: Knows the training loss.
         costs: Knows what the network costs.
         report: Called with the epoch's scores once they are on disk; returns when training may go on.
-        by_loss: Whether the epoch of the lowest training loss is best, of those that have a score.
+        best_by: What makes an epoch the best: its score; the lowest training loss, of those that have a score; or that
+            it is the last one so far.
     """
 
     priority = "VERY_LOW"
@@ -70,10 +72,10 @@ class ReportHook(Hook):
         costs: CostHook,
         report: Callable[[EpochScores], None],
         *,
-        by_loss: bool = False,
+        best_by: BestBy = "score",
     ) -> None:
         self.files, self.metric, self.mode, self.report = files, metric, mode, report
-        self.losses, self.costs, self.by_loss = losses, costs, by_loss
+        self.losses, self.costs, self.best_by = losses, costs, best_by
 
     def after_val_epoch(self, runner: Runner, metrics: Mapping[str, float] | None = None) -> None:
         """Called when all scores of an epoch are known."""
@@ -100,8 +102,10 @@ class ReportHook(Hook):
         return scores
 
     def is_best(self, scores: Mapping[str, float], earlier: list[Mapping[str, float]]) -> bool:
-        """Tells whether an epoch with these scores beats all earlier ones, by score or by loss."""
-        if not self.by_loss:
+        """Tells whether an epoch with these scores beats all earlier ones."""
+        if self.best_by == "last":
+            return True
+        if self.best_by == "score":
             return is_better(scores[self.metric], [past[self.metric] for past in earlier], self.mode)
         return is_better(self.judged(scores), [self.judged(past) for past in earlier], "min")
 

@@ -36,7 +36,7 @@ from trainables.memory import memory_errors_told
 from trainables.networks import register as register_networks
 from trainables.precision import require_precision
 from trainables.reading import put_reading, register_reading
-from trainables.report_hook import MeanLossHook, ReportHook
+from trainables.report_hook import BestBy, MeanLossHook, ReportHook
 from trainables.reproducible import GradientsHook, ReseedHook, register_worker_seed
 from trainables.requests import TrialRequest
 from trainables.split_batches import split_batches
@@ -90,10 +90,10 @@ def add_hooks(
 
     runner.register_hook(ReseedHook(request.seed, request.rank))
     runner.register_hook(GradientsHook(request.trial.schedule.max_iters))
-    best_by = request.trial.schedule.best_by or "score"
+    best_by: BestBy = "last" if request.keep_last else "loss" if request.trial.schedule.best_by == "loss" else "score"
     losses = MeanLossHook()
     costs = CostHook(latency="latency_ms" in request.costs)
-    leading = ReportHook(files, request.metric, request.mode, losses, costs, report, by_loss=best_by == "loss")
+    leading = ReportHook(files, request.metric, request.mode, losses, costs, report, best_by=best_by)
     runner.register_hook(losses)
     runner.register_hook(costs)
     runner.register_hook(leading if request.rank == 0 else WaitHook())

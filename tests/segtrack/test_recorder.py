@@ -200,3 +200,21 @@ def test_what_changes_in_flight_is_a_curve_and_a_tag_once(project: Project) -> N
     (trial,) = project.runs("trial")
     newest = json.loads(trial.data.tags["segsweep.mutations"])
     assert newest == many[-len(newest) :] and len(newest) > 5
+
+
+def test_a_fold_is_recorded_once_below_its_sweep(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "config.py").write_text("model = 1\n")
+    recorder = project.recorder()
+    recorder.start_trial(3, {}, {})
+    epochs = {8: {"mIoU": 0.25}, 16: {"mIoU": 0.5}}
+    recorder.record_fold(3, 0, 5, {"lr": 0.1}, epochs, [tmp_path / "config.py"])
+    project.recorder().record_fold(3, 0, 5, {"lr": 0.1}, epochs)
+    recorder.record_fold(3, 0, 10, {"lr": 0.1}, epochs)
+    runs = sorted(project.runs("fold"), key=lambda run: str(run.data.tags["segsweep.fold"]))
+    assert [(run.info.run_name, run.data.tags["segsweep.fold"]) for run in runs] == [
+        ("fold 0 of trial 0003", "0 of 10"),
+        ("fold 0 of trial 0003", "0 of 5"),
+    ]
+    assert project.history(runs[1], "mIoU") == [(8, 0.25), (16, 0.5)]
+    assert runs[1].data.params == {"lr": "0.1"} and runs[1].info.status == "FINISHED"
+    assert len(project.runs("trial")) == 1 and runs[1].data.tags["mlflow.parentRunId"] == recorder.parent

@@ -160,6 +160,16 @@ def test_best_by_loss_keeps_the_epoch_of_the_lowest_training_loss(
     assert best["meta"]["scores"]["mIoU"] == lowest["mIoU"]
 
 
+def test_the_last_epoch_is_kept_where_that_is_asked_for(
+    litter: DataDescription, tiny_trial: TrialOf, request_of: RequestOf, train: Train, tmp_path: Path
+) -> None:
+    """Whichever of two epochs scores better, the first one would be the best in one of the directions."""
+    for mode in ("max", "min"):
+        request = request_of(tiny_trial("segformer"), litter, tmp_path / mode, keep_last=True)
+        assert len(train(replace(request, mode=mode))) == 2
+        assert torch.load(TrialFiles(tmp_path / mode).best, weights_only=True)["meta"]["epoch"] == 2
+
+
 def test_the_training_loss_is_the_mean_since_the_last_validation(
     litter: DataDescription, tiny_trial: TrialOf, request_of: RequestOf, train: Train, tmp_path: Path
 ) -> None:
