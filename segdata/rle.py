@@ -25,6 +25,7 @@ __all__ = [
     "rle_from_counts",
     "rle_from_polygons",
     "rle_iou",
+    "rle_runs",
 ]
 
 Mask = npt.NDArray[np.bool_]
@@ -110,6 +111,19 @@ def rle_crop(rle: Rle) -> tuple[Mask, int, int]:
     values = np.arange(len(ends)) % 2 == 1
     columns_WH = np.repeat(values, within).reshape(width, rle.height)
     return np.ascontiguousarray(columns_WH[:, top : top + height].T), left, top
+
+
+def rle_runs(rle: Rle) -> npt.NDArray[np.int64]:
+    """Returns the mask's foreground runs, (R, 2): first pixel (column-major, from 0) and length, ascending, none empty.
+
+    Raises:
+        DatasetError: if the counts are not run lengths.
+    """
+    lengths = _runs_of(rle.counts)
+    starts = np.cumsum(lengths) - lengths
+    runs = np.stack([starts[1::2], lengths[1::2]], axis=1)
+    filled: npt.NDArray[np.int64] = runs[runs[:, 1] > 0]
+    return filled
 
 
 def rle_iou(first: Sequence[Rle], second: Sequence[Rle]) -> npt.NDArray[np.float64]:
