@@ -10,10 +10,11 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from segdata.errors import InputError
 
-__all__ = ["new_folder", "refuse_existing", "refuse_existing_file", "write_text"]
+__all__ = ["new_file", "new_folder", "refuse_existing", "refuse_existing_file", "write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -32,6 +33,34 @@ def write_text(path: Path, text: str) -> None:
     finally:
         if partial.exists():
             partial.unlink()
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[TextIO]:
+    """Gives a text file to fill in UTF-8, which becomes `path` when the block ends without an error.
+
+    Raises:
+        InputError: if something is at `path`, or it can't be written.
+    """
+    refuse_existing_file(path)
+    partial = _beside(path)
+    made = [parent for parent in path.absolute().parents if not parent.exists()]
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        stream = partial.open("x", encoding="utf-8", newline="")
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
+        with stream:
+            yield stream
+        refuse_existing_file(path)  # it may have come up in the meantime
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # someone else may have put a file there meanwhile
+            for parent in made:
+                parent.rmdir()
+        raise
 
 
 @contextmanager

@@ -26,6 +26,7 @@ __all__ = [
     "rle_from_polygons",
     "rle_iou",
     "rle_of_crop",
+    "rle_runs",
 ]
 
 Mask = npt.NDArray[np.bool_]
@@ -126,6 +127,19 @@ def rle_of_crop(mask: npt.NDArray[np.bool_], x0: int, y0: int, width: int, heigh
     bounds = np.stack([first, last], axis=1).ravel()
     counts = np.diff(np.r_[0, bounds, width * height])
     return rle_from_counts(counts.tolist() if counts[-1] else counts[:-1].tolist(), height, width)
+
+
+def rle_runs(rle: Rle) -> npt.NDArray[np.int64]:
+    """Returns the mask's foreground runs, (R, 2): first pixel (column-major, from 0) and length, ascending, none empty.
+
+    Raises:
+        DatasetError: if the counts are not run lengths.
+    """
+    lengths = _runs_of(rle.counts)
+    starts = np.cumsum(lengths) - lengths
+    runs = np.stack([starts[1::2], lengths[1::2]], axis=1)
+    filled: npt.NDArray[np.int64] = runs[runs[:, 1] > 0]
+    return filled
 
 
 def rle_iou(first: Sequence[Rle], second: Sequence[Rle]) -> npt.NDArray[np.float64]:

@@ -5,8 +5,6 @@ Thin: every command calls one room of `segdata` and prints what it returns, as a
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +12,6 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
 
 from segdata.atomic import refuse_existing_file
@@ -29,6 +26,9 @@ from segdata.instances import InstanceDataset
 from segdata.labelmaps import coco_to_labelmaps, read_labels
 from segdata.splits import Split, write_split
 from segdata.synthetic import synthesize
+from segsweep.cli.image_progress import image_progress
+from segsweep.cli.pseudo_label import pseudo_label
+from segsweep.cli.submission import submission
 
 __all__ = ["data_app"]
 
@@ -66,7 +66,7 @@ def import_masks(
 
     Example: segsweep data import-masks stage1_train data/nuclei --class nucleus --scale 0.5
     """
-    with _progress("Importing") as on_image:
+    with image_progress("Importing") as on_image:
         report = import_mask_folders(folder, out, class_name=class_name, scale=scale, on_image=on_image)
     _print_import(report, out, as_json)
 
@@ -84,7 +84,7 @@ def import_labels(
 
     Example: segsweep data import-labels --images em/images --labels em/labels data/particles --class particle
     """
-    with _progress("Importing") as on_image:
+    with image_progress("Importing") as on_image:
         report = import_label_maps(images, labels, out, class_name=class_name, scale=scale, on_image=on_image)
     _print_import(report, out, as_json)
 
@@ -264,14 +264,6 @@ def _check_sizes(dataset: InstanceDataset, images: Path) -> None:
             )
 
 
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(bar, completed=done, total=total)
-
-
 def _print(result: dict[str, Any], text: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result, indent=2))
@@ -338,3 +330,7 @@ def _defect_table(found: list[tuple[str, Defect]], several: bool) -> Table:
 
 def _console() -> Console:
     return Console(highlight=False)
+
+
+data_app.command("submission")(submission)
+data_app.command("pseudo-label")(pseudo_label)
