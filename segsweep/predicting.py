@@ -5,7 +5,9 @@ set to come. No network runs in this process. Imports trainables' fork server, a
 """
 
 import fcntl
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
@@ -25,7 +27,7 @@ from trainables.description import Task
 from trainables.fork_server import Child, Ended, start_child
 from trainables.prediction_job import PredictionJob, WindowChoice, windows_of
 
-__all__ = ["How", "Predicted", "network_settings", "predict_images"]
+__all__ = ["How", "Predicted", "digest_of", "network_settings", "predict_images"]
 
 PREDICT = "trainables.predict:predict_as_asked"
 LARGEST_OVERLAP = 0.9
@@ -178,6 +180,11 @@ def network_settings(
         **({} if network.view == PLAIN else {"view": str(network.view)}),
         **({} if stride == 1 else {"stride": stride}),
     }
+
+
+def digest_of(settings: Mapping[str, Any]) -> str:
+    """Returns 12 hex digits that tell settings apart, for names of folders."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def job_of(

@@ -11,7 +11,6 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from ensembling.selection import Selection
-
     from segsweep.ensembles.building import EnsembleResult
     from segsweep.ensembles.rows import ScoreRow
 
@@ -74,7 +73,9 @@ def choice_table(row: "ScoreRow", chosen: "Selection", result: "EnsembleResult")
         table.add_column(name, justify="right", no_wrap=True)
     for member in chosen.members:
         adds = math.nan if member.without is None else chosen.score - member.without
-        table.add_row(member.name, f"{member.weight:.3f}", number(member.alone), number(member.without), signed(adds))
+        table.add_row(
+            member.candidate.name, f"{member.weight:.3f}", number(member.alone), number(member.without), signed(adds)
+        )
     return table
 
 

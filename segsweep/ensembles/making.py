@@ -2,14 +2,13 @@
 
 import math
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from ensembling.selection import Candidate, Selection, SelectionRules, select_ensemble
-
+from ensembling.selection import Candidate, Library, Selection, SelectionRules, select_ensemble
 from ensembling.settings import FusionSettings
-from segdata.predictions import PredictionSet
 from segsweep.ensembles.ensemble_config import EnsembleConfig
 from segsweep.ensembles.fusing import fuse_sharded
 from segsweep.ensembles.judge import Judge
@@ -60,6 +59,7 @@ class Maker:
         judge: Images to choose on; None = nothing is chosen, all defaults.
         scored: The role.
         out: Folder of the ensembles.
+        libraries: Candidates that are open already.
     """
 
     shelf: Shelf
@@ -67,6 +67,7 @@ class Maker:
     judge: Judge | None
     scored: str
     out: Path
+    libraries: dict[tuple[Candidate, ...], Library] = field(default_factory=dict)
 
     def member(self, entry: Entry, method: str) -> ScoreRow:
         """Returns the line of a candidate; the folds of one configuration are fused by the method with its defaults."""
@@ -83,18 +84,19 @@ class Maker:
             weights = {entry.name: entry.prior for entry in recipe.entries}
             settings = FusionSettings(**self.config.settings.named())
         else:
-            weights = {member.name: member.weight for member in selection.members}
+            weights = {member.candidate.name: member.weight for member in selection.members}
             settings = selection.settings
+        method = recipe.method if selection is None else selection.method  # another where one candidate stands alone
         parts = [part for entry in recipe.entries if entry.name in weights for part in self.parts(entry, weights)]
         paths, shares = [part.predictions for part in parts], [part.weight for part in parts]
         costs = [self.shelf.milliseconds(part.entry, (part.predictions,)) for part in parts]
         row = ScoreRow(
             recipe.name,
-            self.fused(recipe.name, recipe.method, paths, shares, settings),
+            self.fused(recipe.name, method, paths, shares, settings),
             {},
             models=len({model for part in parts for model in part.entry.models}),
             milliseconds=None if None in costs else math.fsum(cost for cost in costs if cost is not None),
-            method=recipe.method,
+            method=method,
             selection=selection,
         )
         return Made(row, settings, tuple(parts))
@@ -108,20 +110,23 @@ class Maker:
 
     def chosen(self, recipe: Recipe, judge: Judge) -> Selection:
         """Chooses on the judge's images."""
-        config = self.shelf.sweep.config
-        own = next((metric for metric in self.shelf.sweep.own_metrics if metric.name == config.metric), None)
-        score: Callable[[PredictionSet], float] | None = None if own is None else lambda of: own.of_set(judge.truth, of)
+        library = self.library(recipe.entries, judge)
         with self.shelf.console.status(f"choosing members, weights and settings of {recipe.name} on {judge.name}"):
             return select_ensemble(
-                [self.candidate(entry, judge) for entry in recipe.entries],
-                judge.truth,
-                metric=config.metric,
-                mode=config.mode,
-                method=recipe.method,
-                rules=self.rules(recipe),
-                fixed=self.config.settings.named(),
-                own=score,
+                library, method=recipe.method, rules=self.rules(recipe), fixed=self.config.settings.named()
             )
+
+    def library(self, entries: Sequence[Entry], judge: Judge) -> Library:
+        """Returns candidates with the truth, opened once for all methods."""
+        candidates = tuple(self.candidate(entry, judge) for entry in entries)
+        if candidates not in self.libraries:
+            config = self.shelf.sweep.config
+            own = next((metric for metric in self.shelf.sweep.own_metrics if metric.name == config.metric), None)
+            score = None if own is None else partial(own.of_set, judge.truth)
+            self.libraries[candidates] = Library(
+                candidates, judge.truth, metric=config.metric, mode=config.mode, own=score, seed=config.search.seed
+            )
+        return self.libraries[candidates]
 
     def candidate(self, entry: Entry, judge: Judge) -> Candidate:
         """Returns an entry as the selection sees it; its cost is that of labelling a new image."""
@@ -150,7 +155,7 @@ class Maker:
             method=method,
             weights=weights,
             settings=settings,
-            how=self.shelf.how,
+            processes=self.shelf.how.processes,
+            address=self.shelf.how.address,
             console=self.shelf.console,
-            title=f"fusing {name}",
         )

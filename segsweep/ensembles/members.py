@@ -3,8 +3,6 @@
 Imports the predicting processes' driver; no network runs in this process.
 """
 
-import hashlib
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -19,7 +17,7 @@ from segsweep.checkpoints import fetch_weights
 from segsweep.data_roles import SweepRoles
 from segsweep.ensembles.library import Entry
 from segsweep.leaderboard import rank
-from segsweep.predicting import How, network_settings, predict_images
+from segsweep.predicting import How, digest_of, network_settings, predict_images
 from segsweep.prediction_source import ImagesSource, Network, images_of_data, network_of
 from segsweep.run_folder import RunFolder
 from segsweep.search import TrialRecord, trial_records
@@ -63,8 +61,8 @@ class Shelf:
     def predicted(self, entry: Entry, network: Network, images: ImagesSource, role: str) -> Path:
         """Returns the predictions of images by one of an entry's networks."""
         seen = replace(network, view=entry.view)
-        settings = network_settings(seen, images, self.how) | {"images": images.fingerprint}
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+        settings = network_settings(seen, images, self.how.windows, self.how.stride)
+        digest = digest_of(settings | {"images": images.fingerprint})
         out = self.folder / f"{re.sub(r'[^A-Za-z0-9.+-]+', '-', entry.name)}-{role}-{digest}"
         out.parent.mkdir(parents=True, exist_ok=True)
         done = predict_images(seen, images, out, self.how, self.console, f"{entry.name} predicts {role}:")

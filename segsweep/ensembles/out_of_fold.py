@@ -5,6 +5,7 @@ What is chosen on such a set is chosen on images that no network has seen, witho
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -12,14 +13,15 @@ from rich.console import Console
 from segdata.errors import TrialError
 from segdata.prediction_parts import RECORD_FILE, put_in_place
 from segdata.prediction_union import join_predictions
+from segdata.views import PLAIN, View
 from segsweep.ensembles.folds import FoldedTrial
-from segsweep.predicting import How, network_settings, predict_images
-from segsweep.prediction_source import ImagesSource, images_of_data
+from segsweep.predicting import How, digest_of, network_settings, predict_images
+from segsweep.prediction_source import ImagesSource, Network, images_of_data
 
 __all__ = ["out_of_fold"]
 
 
-def out_of_fold(folded: FoldedTrial, how: How, console: Console, out: Path | None = None) -> Path:
+def out_of_fold(folded: FoldedTrial, how: How, console: Console, view: View = PLAIN) -> Path:
     """Predicts each fold's held-out images with its network, and returns the one prediction set of the whole pool.
 
     Its images, their ids and its fingerprint are those of `folded.pool.data`. A set that is there is kept if the same
@@ -29,20 +31,21 @@ def out_of_fold(folded: FoldedTrial, how: How, console: Console, out: Path | Non
         folded: A configuration whose networks are trained.
         how: How images are predicted.
         console: Shows progress.
-        out: Where the set goes; None = `out-of-fold` beside the networks. The folds' parts lie in `OUT.folds`, and go
-            when it is there.
+        view: How the networks see an image. The set lies in `out-of-fold` beside them, with the view in its name where
+            that is not the plain one; the folds' parts lie in `SET.folds`, and go when it is there.
 
     Raises:
         TrialError: A process failed, or an image could not be predicted.
     """
-    pool, target = folded.pool, out or folded.folder / "out-of-fold"
+    pool, target = folded.pool, folded.folder / ("out-of-fold" if view == PLAIN else f"out-of-fold-{view}")
     whole = images_of_data(pool.data)
-    networks = [network_settings(network, whole, how.windows) for network in folded.networks]
-    record = json.dumps({"settings": {"folds": networks, "images": whole.fingerprint}}, indent=2, sort_keys=True)
+    networks = [replace(network, view=view) for network in folded.networks]
+    settings = [network_settings(network, whole, how.windows, how.stride) for network in networks]
+    record = json.dumps({"settings": {"folds": settings, "images": whole.fingerprint}}, indent=2, sort_keys=True)
     if (target / RECORD_FILE).is_file() and (target / RECORD_FILE).read_text(encoding="utf-8") == record:
         return target
     folder = target.with_name(f"{target.name}.folds")
-    parts = [predict_fold(folded, fold, how, folder, console) for fold in range(len(folded.networks))]
+    parts = [predict_fold(folded, fold, network, how, folder, console) for fold, network in enumerate(networks)]
     fresh = folder / "whole"
     shutil.rmtree(fresh, ignore_errors=True)
     join_predictions(
@@ -59,17 +62,17 @@ def out_of_fold(folded: FoldedTrial, how: How, console: Console, out: Path | Non
     return target
 
 
-def predict_fold(folded: FoldedTrial, fold: int, how: How, folder: Path, console: Console) -> Path:
+def predict_fold(folded: FoldedTrial, fold: int, network: Network, how: How, folder: Path, console: Console) -> Path:
     """Predicts the held-out images of one fold into `folder`, going on with what is there.
 
     Raises:
         TrialError: A process failed, or an image could not be predicted.
     """
-    network, held_out = folded.networks[fold], images_of_data(folded.pool.fold(fold).roles["val"])
+    held_out = images_of_data(folded.pool.fold(fold).roles["val"])
     refuse_unreadable(held_out.unreadable, held_out)
-    weights = network_settings(network, held_out, how.windows)["weights"]
+    digest = digest_of(network_settings(network, held_out, how.windows, how.stride))
     title = f"fold {fold} of trial {folded.name} predicts"
-    predicted = predict_images(network, held_out, folder / f"fold-{fold}-{weights}", how, console, title)
+    predicted = predict_images(network, held_out, folder / f"fold-{fold}-{digest}", how, console, title)
     refuse_unreadable(predicted.failed, held_out)
     return predicted.out
 
