@@ -12,6 +12,7 @@ Imports `segdata` and this package.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -31,10 +32,12 @@ __all__ = [
     "METHODS",
     "OBJECT_FUSIONS",
     "Method",
+    "PreparedFusion",
     "fuse",
     "largest_limit",
     "method_for",
     "most_confident",
+    "prepare_fusion",
     "stored_codec",
 ]
 
@@ -89,16 +92,74 @@ def fuse(
             not empty.
         DatasetError: If a member is broken.
     """
+    fusion = prepare_fusion(members, method=method, weights=weights, settings=settings, allow_empty=allow_empty)
+    return fusion.write(out, fusion.images)
+
+
+def prepare_fusion(
+    members: Sequence[Path],
+    *,
+    method: str,
+    weights: Sequence[float] | None = None,
+    settings: FusionSettings | None = None,
+    allow_empty: bool = False,
+) -> "PreparedFusion":
+    """Opens and checks all that `fuse` needs, for those who fuse some of the images at a time.
+
+    Args:
+        members: As in `fuse`, and so the others.
+        method: See there.
+        weights: See there.
+        settings: See there.
+        allow_empty: See there.
+
+    Raises:
+        InputError: As `fuse`.
+        DatasetError: If a member is broken.
+    """
     sets = open_members(members)
     chosen = method_for(method, sets)
     if not allow_empty:
         refuse_empty(sets)
     share_M = member_weights(weights, len(sets))
     used = FusionSettings() if settings is None else settings
-    with PredictionWriter(out, _fused_meta(sets, chosen, used)) as writer:
-        for image in sets[0].meta.images:
-            chosen.fuse_image(writer, image, sets, share_M, used)
-    return out
+    return PreparedFusion(sets, chosen, share_M, used, _fused_meta(sets, chosen, used))
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedFusion:
+    """Members that fit each other, and how they are fused.
+
+    Attributes:
+        sets: The members.
+        method: How.
+        shares: (M,) weights of the members, their sum is 1.
+        settings: Thresholds.
+        meta: What the fused set says about itself, without its images.
+    """
+
+    sets: tuple[PredictionSet, ...]
+    method: Method
+    shares: Floats
+    settings: FusionSettings
+    meta: PredictionMeta
+
+    @property
+    def images(self) -> tuple[PredictedImage, ...]:
+        """Every image, in the order of the fused set."""
+        return self.sets[0].meta.images
+
+    def write(self, out: Path, images: Sequence[PredictedImage]) -> Path:
+        """Fuses some of the images into a new prediction set.
+
+        Raises:
+            InputError: If `out` is not empty, or a member is not what it should be.
+            DatasetError: If a member is broken.
+        """
+        with PredictionWriter(out, self.meta) as writer:
+            for image in images:
+                self.method.fuse_image(writer, image, self.sets, self.shares, self.settings)
+        return out
 
 
 def _instances_with(fuse_objects: FuseObjects) -> FuseImage:

@@ -14,7 +14,7 @@ from typing import TextIO
 
 from segdata.errors import InputError
 
-__all__ = ["new_file", "new_folder", "refuse_existing", "refuse_existing_file", "write_text"]
+__all__ = ["link_or_copy", "new_file", "new_folder", "refuse_existing", "refuse_existing_file", "write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -87,6 +87,16 @@ def new_folder(path: Path) -> Iterator[Path]:
             for parent in made:
                 parent.rmdir()
         raise
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Gives a file a second name; a copy where the file system has no links."""
+    try:
+        os.link(source.resolve(), target)
+    except FileExistsError:
+        raise
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def refuse_existing(path: Path) -> None:

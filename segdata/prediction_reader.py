@@ -163,6 +163,20 @@ class PredictionSet:
             )
         return label_HW
 
+    def span(self, image_id: int) -> tuple[int, int]:
+        """Returns where an image's results lie in `instances.json`, in bytes; (0, 0) if it has none.
+
+        Raises:
+            DatasetError: if another program wrote or changed that file.
+        """
+        if self._spans is None:
+            raise DatasetError.of(
+                f"expected results as {INDEX_FILE} has them, but got others",
+                where=self.path / INSTANCES_FILE,
+                cure=_AGAIN,
+            )
+        return self._spans.get(str(image_id), (0, 0))
+
     def _expect(self, codec: str) -> None:
         if self.meta.codec != codec:
             raise DatasetError.of(

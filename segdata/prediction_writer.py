@@ -1,8 +1,6 @@
 """Writes a prediction set image by image, in flat memory; the folder appears whole or not at all."""
 
 import json
-import os
-import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +9,7 @@ from typing import IO, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from segdata.atomic import new_folder
+from segdata.atomic import link_or_copy, new_folder
 from segdata.errors import DatasetError
 from segdata.labelmaps import write_label_map
 from segdata.prediction_meta import (
@@ -22,6 +20,7 @@ from segdata.prediction_meta import (
     PredictedImage,
     PredictionMeta,
 )
+from segdata.prediction_reader import PredictionSet
 from segdata.probabilities import pack
 
 __all__ = ["PredictionWriter"]
@@ -81,13 +80,9 @@ class PredictionWriter:
         self._expect("coco-rle")
         _check_instances(image, instances, len(self._meta.classes))
         self._register(image)
-        start = self._results.tell()
         lines = [json.dumps(result, allow_nan=False) for result in self._results_of(image, instances)]
         if lines:
-            self._results.write(b",\n" if self._spans else b"\n")
-            start = self._results.tell()
-            self._results.write(",\n".join(lines).encode())
-            self._spans[image.id] = (start, self._results.tell())
+            self._write_results(image.id, ",\n".join(lines).encode())
 
     def add_probabilities(self, image: PredictedImage, prob_CHW: npt.NDArray[Any]) -> None:
         """Adds one image's class probabilities: float (C, H, W) at full size, 0 to 1.
@@ -154,11 +149,48 @@ class PredictionWriter:
         """
         self._expect("prob8")
         self._register(image)
-        target = self._folder / "probabilities" / f"{Path(image.file_name).stem}.npz"
-        try:
-            os.link(path, target)
-        except OSError:  # no links on this file system
-            shutil.copyfile(path, target)
+        link_or_copy(path, self._folder / "probabilities" / f"{Path(image.file_name).stem}.npz")
+
+    def add_set(self, part: PredictionSet) -> None:
+        """Takes over all images of a finished set that says the same about itself, to the byte.
+
+        Files of probabilities and labels get a second name here; a copy where the file system has no links.
+
+        Raises:
+            ValueError: if the sets differ in more than their images.
+            DatasetError: if an image was added before, or the part is not as it was written.
+        """
+        differing = sorted(
+            name
+            for name, value in part.meta.model_dump(exclude={"images"}).items()
+            if value != self._meta.model_dump()[name]
+        )
+        if differing:
+            raise ValueError(f"{part.path}: expected a part of this set, but got another {', '.join(differing)}")
+        if self._meta.codec == "coco-rle":
+            self._add_results(part)
+            return
+        name, ending = ("probabilities", "npz") if self._meta.codec == "prob8" else ("labels", "png")
+        for image in part.meta.images:
+            self._register(image)
+            file = f"{name}/{Path(image.file_name).stem}.{ending}"
+            link_or_copy(part.path / file, self._folder / file)
+
+    def _add_results(self, part: PredictionSet) -> None:
+        """Copies the bytes of each image's results."""
+        with (part.path / INSTANCES_FILE).open("rb") as results:
+            for image in part.meta.images:
+                self._register(image)
+                start, end = part.span(image.id)
+                if end > start:
+                    results.seek(start)
+                    self._write_results(image.id, results.read(end - start))
+
+    def _write_results(self, image_id: int, lines: bytes) -> None:
+        self._results.write(b",\n" if self._spans else b"\n")
+        start = self._results.tell()
+        self._results.write(lines)
+        self._spans[image_id] = (start, self._results.tell())
 
     def add_file(self, name: str, text: str) -> None:
         """Adds a text file beside the predictions; readers of the set pass it over."""

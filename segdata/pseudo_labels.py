@@ -9,8 +9,6 @@ May import numpy and this package.
 """
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -18,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from segdata.atomic import new_folder, refuse_existing, write_text
+from segdata.atomic import link_or_copy, new_folder, refuse_existing, write_text
 from segdata.coco import write_coco
 from segdata.dataset_folder import ANNOTATIONS, IMAGES, LABELS
 from segdata.errors import DatasetError, InputError
@@ -282,10 +280,7 @@ def _link_image(image: PredictedImage, images: Path, target: Path) -> None:
             cure="Name the folder of the predicted images by --images.",
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source.resolve(), target)
-    except OSError:
-        shutil.copyfile(source, target)
+    link_or_copy(source, target)
 
 
 def _require_share(value: float, option: str) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import albumentations
@@ -35,15 +36,14 @@ from tests.segdata.submitted_sets import (
     random_labels,
 )
 
-DSB = """ImageId,EncodedPixels
-{% for image in images %}
-{% for object in image.objects %}
-{{ image.stem }},{{ object.runs }}
-{% else %}
-{{ image.stem }},
-{% endfor %}
-{% endfor %}
-"""
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "ensembling.md"
+
+
+def template_of_docs(first_line: str) -> str:
+    """The block of the documentation that starts with a line."""
+    found = re.search(rf"```\n({re.escape(first_line)}\n.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    return found[1]
 
 
 def rows_of(path: Path) -> list[list[str]]:
@@ -189,12 +189,20 @@ def test_a_name_that_two_images_may_have_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_file_of_the_data_science_bowl_is_a_template(tmp_path: Path) -> None:
-    (tmp_path / "dsb.txt").write_text(DSB)
+    (tmp_path / "dsb.txt").write_text(template_of_docs("ImageId,EncodedPixels"))
     write_by_template(Submission(crowded(tmp_path / "set")), tmp_path / "dsb.txt", tmp_path / "out.csv")
     # Two of four rows are 1 2 of each column: columns start at 1, 5, 9 ...
     assert (tmp_path / "out.csv").read_text() == (
         "ImageId,EncodedPixels\nb,1 2 5 2 9 2 13 2\nb,9 2 13 2 17 2 21 2\nb,4 1\na,\n"
     )
+
+
+def test_a_file_a_class_is_a_template_too(tmp_path: Path) -> None:
+    (tmp_path / "class.txt").write_text(template_of_docs("image,confidence,x,y,width,height"))
+    found, template, out = crowded(tmp_path / "set"), tmp_path / "class.txt", tmp_path / "bag.csv"
+    write_by_template(Submission(found), template, out, variables={"class": "bag"})
+    rows = ["image,confidence,x,y,width,height", "b.png,0.5000,0.0,0.0,4.0,2.0", "b.png,0.7500,2.0,0.0,4.0,2.0"]
+    assert out.read_text() == "\n".join(rows) + "\n"
 
 
 def test_a_template_sees_labels_variables_and_may_go_through_the_images_twice(tmp_path: Path) -> None:
