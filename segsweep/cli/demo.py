@@ -15,7 +15,7 @@ def demo(out: Annotated[Path, typer.Option(help="Folder to write to; must be new
 
     Example: segsweep demo --out demo
     """
-    from segsweep.cli.ensemble_tables import score_table
+    from segsweep.cli.ensemble_tables import print_scores
     from segsweep.demo import run_demo
     from segsweep.leaderboard import leaderboard_table, rank
 
@@ -26,7 +26,7 @@ def demo(out: Annotated[Path, typer.Option(help="Folder to write to; must be new
         config = result.sweep.config
         ranked = rank(result.trials.records, config.mode)
         console.print(leaderboard_table(ranked, config.metric, f"{config.name}: trials"))
-        console.print(score_table(result.ensemble))
+        print_scores(result.ensemble, console)
         console.print(f"picture: {result.picture}", soft_wrap=True)
         console.print()
     console.print(f"sweep files, trials, ensembles, MLflow store: {out}", soft_wrap=True)

@@ -14,26 +14,26 @@ if TYPE_CHECKING:
     from segsweep.ensembles.building import EnsembleResult
     from segsweep.ensembles.rows import ScoreRow
 
-__all__ = ["print_json", "print_result"]
+__all__ = ["print_json", "print_result", "print_scores"]
 
 FEW_IMAGES = 30
 
 
 def print_result(result: "EnsembleResult", console: Console) -> None:
     """Prints the table, what was chosen, and where it lies."""
-    console.print(score_table(result))
+    print_scores(result, console)
     for row in result.ensembles:
         if row.selection is not None:
-            console.print(choice_table(row, row.selection, result))
+            print_choice(row, row.selection, result, console)
     for line in closing_lines(result):
         console.print(line, soft_wrap=line.startswith(("predictions", "label")))
 
 
-def score_table(result: "EnsembleResult") -> Table:
-    """Returns members and ensembles with the sweep's metric, its interval, the gain and the cost."""
-    title = f"{result.metric} on {result.role} ({result.images} images), 95 % intervals; gain over the best member"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("", overflow="fold", min_width=18)
+def print_scores(result: "EnsembleResult", console: Console) -> None:
+    """Prints members and ensembles with the sweep's metric, its interval, the gain and the cost."""
+    console.print(f"{result.metric} on {result.role} ({result.images} images), 95 % intervals; gain over the best member")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", overflow="fold", min_width=17)
     for name in ("score", "interval", "gain", "interval", "p", "nets", "ms"):
         table.add_column(name, justify="right", no_wrap=True)
     best = result.best((*result.members, *result.ensembles))
@@ -49,7 +49,7 @@ def score_table(result: "EnsembleResult") -> Table:
             "" if row.milliseconds is None else f"{row.milliseconds:.0f}",
             style="bold" if value == best else "",
         )
-    return table
+    console.print(table)
 
 
 def gain_cells(row: "ScoreRow") -> tuple[str, str, str]:
@@ -59,24 +59,24 @@ def gain_cells(row: "ScoreRow") -> tuple[str, str, str]:
     return f"{row.against.value:+.4f}", f"{low:+.3f} {high:+.3f}", f"{row.against.p:.2f}"
 
 
-def choice_table(row: "ScoreRow", chosen: "Selection", result: "EnsembleResult") -> Table:
-    """Returns the members of an ensemble with weights and what each adds where choices were made."""
-    title = (
-        f"{row.name}: {result.metric} {chosen.score:.4f} on {result.judged_on}, where choices were made\n"
-        f"best single there {chosen.best_single[1]:.4f} ({chosen.best_single[0]}); {settings_line(chosen)}"
-    )
+def print_choice(row: "ScoreRow", chosen: "Selection", result: "EnsembleResult", console: Console) -> None:
+    """Prints the members of an ensemble with weights and what each adds where choices were made."""
+    console.print(f"\n{row.name}: {result.metric} {chosen.score:.4f} on {result.judged_on}, where choices were made")
+    console.print(f"best single there: {chosen.best_single[1]:.4f} ({chosen.best_single[0]}); {settings_line(chosen)}")
+    if chosen.estimate is not None:
+        ensemble, single = chosen.estimate.ensemble, chosen.estimate.single
+        console.print(f"chosen on one half, scored on the other: {number(ensemble)}; best single {number(single)}")
     if chosen.fell_back:
-        title += "\nno combination was better than that one alone"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        console.print("no combination was better than that one alone")
+    table = Table(box=None, pad_edge=False)
     table.add_column("member", overflow="fold")
     for name in ("weight", "alone", "without it", "adds"):
         table.add_column(name, justify="right", no_wrap=True)
     for member in chosen.members:
         adds = math.nan if member.without is None else chosen.score - member.without
-        table.add_row(
-            member.candidate.name, f"{member.weight:.3f}", number(member.alone), number(member.without), signed(adds)
-        )
-    return table
+        scores = number(member.alone), number(member.without), signed(adds)
+        table.add_row(member.candidate.name, f"{member.weight:.3f}", *scores)
+    console.print(table)
 
 
 def settings_line(chosen: "Selection") -> str:
