@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["coarsened", "pack", "resample", "unpack"]
+__all__ = ["coarsened", "pack", "resample", "unpack", "unpack_whole"]
 
 
 def pack(prob_CHW: npt.NDArray[Any], stride: int) -> npt.NDArray[np.uint8]:
@@ -40,12 +40,19 @@ def _block_means(prob_CHW: npt.NDArray[Any], stride: int) -> npt.NDArray[Any]:
 
 def unpack(packed: npt.NDArray[np.uint8], height: int, width: int, stride: int) -> npt.NDArray[np.float32]:
     """Unpacks to float32 (C, height, width), bilinear between block centres."""
-    prob_CHW = packed.astype(np.float32) / np.float32(255)
     if stride == 1:
-        return prob_CHW
-    size = (packed.shape[2] * stride, packed.shape[1] * stride)
-    full = [cv2.resize(channel, size, interpolation=cv2.INTER_LINEAR)[:height, :width] for channel in prob_CHW]
-    return np.stack(full).astype(np.float32, copy=False)
+        return packed.astype(np.float32) / np.float32(255)
+    return np.ascontiguousarray(unpack_whole(packed, stride)[:, :height, :width])
+
+
+def unpack_whole(packed: npt.NDArray[np.uint8], stride: int) -> npt.NDArray[np.float32]:
+    """Unpacks as `unpack` does, with the whole of the last blocks: float32 (C, h x stride, w x stride)."""
+    prob_Chw = packed.astype(np.float32) / np.float32(255)
+    classes, rows, columns = packed.shape
+    full_CHW = np.empty((classes, rows * stride, columns * stride), dtype=np.float32)
+    for channel, full in zip(prob_Chw, full_CHW, strict=True):
+        cv2.resize(channel, full.shape[::-1], dst=full, interpolation=cv2.INTER_LINEAR)
+    return full_CHW
 
 
 def resample(

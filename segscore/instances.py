@@ -18,7 +18,7 @@ from segdata.instances import ImageRecord, InstanceDataset
 from segdata.predictions import ImageInstances, PredictionSet
 from segscore.agreement import require_agreement, require_sound_instances
 from segscore.matching import IOU_THRESHOLDS, Matches
-from segscore.overlaps import Kind, Result, Scene
+from segscore.overlaps import DrawnTruth, Kind, Result, Scene
 from segscore.precision import average_precisions
 
 __all__ = [
@@ -148,7 +148,7 @@ def scene_of(
     if limit < 1:
         raise InputError.of(f"expected at least 1, but got {limit}", where="max_detections", cure="Raise it.")
     _require_sound(truth, results, kind)
-    return Scene(truth, results, limit)
+    return Scene(DrawnTruth(truth), results, limit)
 
 
 def fitting_max_detections(truth: InstanceDataset, results: Iterable[Result]) -> int:

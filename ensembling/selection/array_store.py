@@ -6,6 +6,7 @@ Imports numpy and our errors.
 
 import shutil
 import tempfile
+import weakref
 from typing import IO
 
 import numpy as np
@@ -71,6 +72,7 @@ class ArrayStore:
         try:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(prefix="segsweep-selection-")  # noqa: SIM115 (it lives as we do)
+                weakref.finalize(self, self._file.close)
             self._file.seek(self._size)
             self._file.write(array.data)
             self._file.flush()

@@ -13,15 +13,20 @@ import numpy as np
 from ensembling.selection.blends import Weights, whole_weights
 from ensembling.selection.candidates import SelectionRules
 
-__all__ = ["LEAST_GAIN", "bagged", "best_first", "forward", "pruned"]
+__all__ = ["bagged", "best_first", "forward", "is_gain", "pruned"]
 
 Rate = Callable[[Sequence[Weights]], Sequence[float]]  # what ensembles are worth, more is better, -inf for none
 Fits = Callable[[Collection[int]], bool]  # whether these members are within the limits
 
-LEAST_GAIN = 1e-9  # less than this is no gain
+_LEAST_GAIN = 1e-5  # share of what is there already; less is no gain
 _START = 5  # at most so many of the best begin
 _LEAST_IN_A_BAG = 5
 _PATIENCE = 2  # additions in a row that bring nothing
+
+
+def is_gain(worth: float, than: float) -> bool:
+    """Tells whether an ensemble is worth enough more than another to prefer it though it costs more, or was later."""
+    return worth > than if than == -math.inf else worth - than > _LEAST_GAIN * abs(than)
 
 
 def best_first(pool: Sequence[int], rate: Rate) -> list[int]:
@@ -53,7 +58,7 @@ def forward(pool: Sequence[int], rate: Rate, fits: Fits, rounds: int) -> dict[in
         ranked = zip(rate(options), options, strict=True)
         worth, chosen = min(ranked, key=lambda row: (-row[0], len(row[1]), sorted(row[1].items())))
         current = chosen
-        if worth > best_worth + LEAST_GAIN:
+        if is_gain(worth, best_worth):
             best, best_worth, idle = chosen, worth, 0
         elif (idle := idle + 1) == _PATIENCE:
             break

@@ -4,7 +4,6 @@ Imports numpy, `segdata`, `segscore` and this package.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,11 @@ from ensembling.fusion import OBJECT_FUSIONS, largest_limit, most_confident
 from ensembling.members import read_instances
 from ensembling.selection.blends import Blend
 from ensembling.weights import member_weights
-from segdata.instances import ImageRecord, InstanceDataset, rle_of
+from segdata.instances import ImageRecord, InstanceDataset
 from segdata.predictions import ImageInstances, PredictionSet
 from segscore.agreement import require_agreement, require_sound_instances
-from segscore.instances import Kind, results_of_image, scene_of
+from segscore.instances import Kind, fitting_max_detections, results_of_image
+from segscore.overlaps import DrawnTruth, Scene
 from segscore.samples import InstanceSample
 
 __all__ = ["InstanceJudge"]
@@ -44,7 +44,7 @@ class InstanceJudge:
         for predictions in sets:
             require_agreement(truth, predictions)
         self._sets, self._metric, self._kind = sets, metric, kind
-        self._truth = _drawn(truth)
+        self._truth, self._labels = truth, DrawnTruth(truth)
         self._found = [[_read(predictions, image) for image in truth.images] for predictions in sets]
 
     @property
@@ -61,7 +61,8 @@ class InstanceJudge:
         for number, image in enumerate(self._truth.images):
             fused = self._fused(blend, number)
             results += results_of_image(image, fused, self._truth, self._sets[0].meta.classes)
-        matches = scene_of(self._truth, results, kind=self._kind).matches(self._kind)
+        limit = fitting_max_detections(self._truth, results)
+        matches = Scene(self._labels, results, limit).matches(self._kind)
         return InstanceSample(self._kind, self._truth.class_names, matches).metrics(weight_BN)[self._metric]
 
     def _fused(self, blend: Blend, number: int) -> ImageInstances:
@@ -77,10 +78,3 @@ def _read(predictions: PredictionSet, image: ImageRecord) -> ImageInstances:
     found = read_instances(predictions, image.file_name)
     require_sound_instances(found, image.file_name, predictions)
     return found
-
-
-def _drawn(truth: InstanceDataset) -> InstanceDataset:
-    """Returns the same truth with run lengths in place of polygons, so that they are drawn once."""
-    sizes = {image.id: (image.height, image.width) for image in truth.images}
-    objects = tuple(replace(obj, segmentation=rle_of(obj, *sizes[obj.image_id])) for obj in truth.objects)
-    return InstanceDataset(truth.images, truth.categories, objects)

@@ -31,10 +31,18 @@ def largest_in_table(sum_CP: Array, table: Bytes, label_P: Bytes) -> None:
 
 
 @compiled
-def count_pairs(truth_P: Bytes, label_P: Bytes, classes: int, ignore_index: int) -> Ints:
-    """Counts pixels by (true class, predicted class), (C, C); all labels but the ignored ones are below C."""
-    counts = np.zeros((256, classes), dtype=np.int64)
-    for p in range(len(truth_P)):
-        counts[truth_P[p], label_P[p]] += 1
-    counts[ignore_index] = 0
-    return counts[:classes].copy()
+def count_pairs(truth_P: Bytes, label_P: Bytes, classes: int) -> Ints:
+    """Counts pixels by (true class, predicted class), (C, C); true labels from C on are not counted.
+
+    Neighbours are mostly alike: four tables in turn, since an addition waits for the last one to the same number.
+    """
+    counts = np.zeros((4, classes + 1, classes), dtype=np.int64)
+    pixels = len(truth_P)
+    whole = pixels - pixels % 4
+    for start in range(0, whole, 4):
+        for turn in range(4):
+            counts[turn, min(truth_P[start + turn], classes), label_P[start + turn]] += 1
+    for p in range(whole, pixels):
+        counts[0, min(truth_P[p], classes), label_P[p]] += 1
+    total: Ints = counts[:, :classes].sum(axis=0)
+    return total

@@ -18,7 +18,7 @@ from ensembling.selection.candidates import (
     require_one_fits,
     within_limits,
 )
-from ensembling.selection.greedy import LEAST_GAIN, Fits, Rate, bagged, best_first, forward, pruned
+from ensembling.selection.greedy import Fits, Rate, bagged, best_first, forward, is_gain, pruned
 from ensembling.selection.library import ALL, HALVES, Library
 from ensembling.selection.tuning import settings_with, tuned
 from ensembling.settings import FusionSettings
@@ -73,7 +73,7 @@ class Selection:
         members: By falling weight, of equal ones by name.
         score: Of the ensemble.
         best_single: The name of the best candidate within the limits, and its score.
-        fell_back: Whether no ensemble was better than that candidate, which now is the only member.
+        fell_back: Whether no ensemble was better than that candidate, which then is the only member.
         default_score: Score with the weights that the selection gave and the settings that it began with.
         evaluations: How many ensembles were judged for it, single candidates among them.
         estimate: What to expect on other images; None where it was not asked for, or can't be had.
@@ -148,7 +148,7 @@ def select_ensemble(
         members=_members(library, kept),
         score=library.score_of(library.gains([kept])[0]),
         best_single=(library.candidates[best].name, library.score_of(own)),
-        fell_back=kept != found,
+        fell_back=kept.members == (best,),
         default_score=library.score_of(choice.rate(ALL)([begun])[0]),
         evaluations=library.evaluations - before,
         estimate=choice.estimate(),
@@ -216,7 +216,7 @@ class _Choice:
             return {index: 1 for index in sorted(kept)}
         many = pruned(bagged(pool, rate, fits, self.rules), rate)
         single = self.library.gains([_own(self.best_single(images))], images)[0]
-        if rate([many])[0] > single + LEAST_GAIN:
+        if is_gain(rate([many])[0], single):
             return many
         one_bag = pruned(forward(pool, rate, fits, self.rules.rounds), rate)
         return max([many, one_bag], key=lambda weights: rate([weights])[0])
@@ -225,7 +225,7 @@ class _Choice:
         """Returns what was found, or the best single candidate alone, where nothing is gained on that."""
         own = self.library.gains([_own(best)])[0]
         gain = self.library.gains([found])[0]
-        if gain > own + LEAST_GAIN or (found.members == (best,) and gain >= own):
+        if is_gain(gain, own) or (found.members == (best,) and gain >= own):
             return found
         alone = Blend.of(self.method, {best: 1}, self.settings)
         if self.library.gains([alone])[0] >= own:
@@ -241,7 +241,7 @@ class _Choice:
             single = _own(self.best_single(chosen_on))
             many = Blend.of(self.method, self.weights(chosen_on), self.settings)
             gains = self.library.gains([many, single], chosen_on)
-            kept = many if gains[0] > gains[1] + LEAST_GAIN else single
+            kept = many if is_gain(gains[0], gains[1]) else single
             ensembles += self.library.gains([kept], scored_on)
             singles += self.library.gains([single], scored_on)
         means = (self.library.score_of(sum(gains) / len(gains)) for gains in (ensembles, singles))

@@ -6,6 +6,7 @@ this package.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from ensembling.weights import member_weights, whole_votes
 from segdata.errors import DatasetError
 from segdata.labelmaps import LabelledImage, SemanticDataset, read_label_map
 from segdata.predictions import PredictionSet
-from segdata.probabilities import unpack
+from segdata.probabilities import unpack_whole
 from segscore.agreement import require_agreement
 from segscore.boundaries import boundary_counts
 from segscore.metrics import names_boundaries
@@ -108,19 +109,19 @@ class SemanticJudge:
             self._store.put(("labels", member, number), label_HW)
 
     def _count(self, true_HW: Bytes, label_HW: Bytes) -> Counts:
-        return class_counts(count_pairs(true_HW.reshape(-1), label_HW.reshape(-1), *self._numbers))
+        return class_counts(count_pairs(true_HW.reshape(-1), label_HW.reshape(-1), len(self._truth.classes)))
 
     def _labels(self, blend: Blend, number: int, shared: "_Shared") -> Bytes:
         """Returns the classes that the set holds which `fuse` would write, uint8 (H, W)."""
-        share_M = member_weights(blend.votes, len(blend.votes))
         if blend.method is None:
             return self._own_labels(blend.members[0], number)
+        if self._is_summed(blend):
+            return self._labels_of_sums(shared.sums(blend), sum(blend.votes), number, self._finest(blend))
+        share_M = member_weights(blend.votes, len(blend.votes))
         if blend.method == "hard-vote":
             labels = [self._own_labels(member, number) for member in blend.members]
             return hard_vote(labels, len(self._truth.classes), share_M.tolist())
         stride = self._finest(blend)
-        if self._is_summed(blend):
-            return self._labels_of_sums(shared.sums(blend), sum(blend.votes), number, stride)
         record = self._sets[0].image(self._truth.images[number].name)
         strides = [self._sets[member].meta.stride for member in blend.members]
         packed = [self.packed(member, number) for member in blend.members]
@@ -139,11 +140,11 @@ class SemanticJudge:
     def _labels_of_packed(self, packed: Bytes, number: int, stride: int) -> Bytes:
         """Does as `PredictionSet.labels`."""
         image = self._truth.images[number]
-        prob_CHW = packed if stride == 1 else unpack(packed, image.height, image.width, stride)
-        label_HW = np.empty((image.height, image.width), dtype=np.uint8)
-        prob_CP = np.ascontiguousarray(prob_CHW).reshape(len(prob_CHW), -1)
-        largest(prob_CP, np.empty(prob_CP.shape[1], dtype=prob_CP.dtype), label_HW.reshape(-1))
-        return label_HW
+        full_CHW = packed if stride == 1 else unpack_whole(packed, stride)
+        label_HW = np.empty(full_CHW.shape[1:], dtype=np.uint8)
+        full_CP = full_CHW.reshape(len(full_CHW), -1)
+        largest(full_CP, np.empty(full_CP.shape[1], dtype=full_CP.dtype), label_HW.reshape(-1))
+        return np.ascontiguousarray(label_HW[: image.height, : image.width])
 
     def _labels_of_sums(self, sum_CP: Sums, votes: int, number: int, stride: int) -> Bytes:
         table = _bytes_of_sums(votes, sum_CP.dtype)
@@ -164,8 +165,7 @@ class SemanticJudge:
             return False
         if blend.settings.output == "labels" or len({self._sets[member].meta.stride for member in blend.members}) > 1:
             return False
-        votes_M, exact = whole_votes(member_weights(blend.votes, len(blend.votes)))
-        return exact and tuple(votes_M.tolist()) == blend.votes
+        return _are_exact(blend.votes)
 
 
 class _Shared:
@@ -196,6 +196,14 @@ class _Shared:
         return total
 
 
+@lru_cache(maxsize=4096)
+def _are_exact(votes: tuple[int, ...]) -> bool:
+    """Whether fusing counts with these votes, not with ones in nearly the same ratios."""
+    votes_M, exact = whole_votes(member_weights(votes, len(votes)))
+    return exact and tuple(votes_M.tolist()) == votes
+
+
+@lru_cache(maxsize=64)
 def _bytes_of_sums(votes: int, dtype: npt.DTypeLike) -> Bytes:
     """Returns for each sum of whole votes x bytes the byte that `soft_vote` and rounding make of it."""
     unit = 1.0 / (float(votes) * _STEPS)

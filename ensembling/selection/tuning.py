@@ -13,7 +13,7 @@ from optuna.samplers import TPESampler
 from optuna.trial import Trial, TrialState
 
 from ensembling.selection.blends import Weights, whole_weights
-from ensembling.selection.greedy import LEAST_GAIN
+from ensembling.selection.greedy import is_gain
 from ensembling.settings import FusionSettings
 from segdata.errors import InputError
 
@@ -119,7 +119,7 @@ def tuned(
             study.tell(trial, state=TrialState.FAIL)
             continue
         study.tell(trial, worth)
-        if worth > best_worth + LEAST_GAIN:
+        if is_gain(worth, best_worth):
             best, best_worth = (tried, settings), worth
     return best
 
