@@ -23,11 +23,11 @@ def bytes_needed(meta: PredictionMeta, images: Sequence[PredictedImage]) -> int:
     return len(meta.classes) * sum(pixels)
 
 
-def refuse_too_much(meta: PredictionMeta, images: Sequence[PredictedImage], sets: int, where: Path) -> int:
-    """Returns the bytes that so many sets of these images need at most on the disk of `where`.
+def refuse_too_much(meta: PredictionMeta, images: Sequence[PredictedImage], sets: int, where: Path) -> None:
+    """Refuses to make so many sets of these images where the disk may not hold them.
 
     Raises:
-        InputError: So much is not free.
+        InputError: What they need at most is not free.
     """
     needed, free = sets * bytes_needed(meta, images), shutil.disk_usage(where).free
     if needed > free:
@@ -37,7 +37,6 @@ def refuse_too_much(meta: PredictionMeta, images: Sequence[PredictedImage], sets
             where=where,
             cure=f"Store them coarser, such as by --stride {fitting_stride(meta.stride, needed, free)}, or free some.",
         )
-    return needed
 
 
 def fitting_stride(stride: int, needed: int, free: int) -> int:

@@ -130,6 +130,11 @@ class PredictionParts:
         """Writes what the set says about itself, without its images."""
         write_text(self.folder / "model.json", meta.model_dump_json(indent=2) + "\n")
 
+    @property
+    def knows_model(self) -> bool:
+        """Whether `write_meta` was here."""
+        return (self.folder / "model.json").is_file()
+
     def read_meta(self) -> PredictionMeta:
         """Reads what `write_meta` wrote."""
         return PredictionMeta.model_validate_json((self.folder / "model.json").read_bytes())

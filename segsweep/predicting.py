@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from segdata.errors import InputError, TrialError
-from segdata.prediction_disk import WORTH_TELLING, gigabytes
+from segdata.prediction_disk import WORTH_TELLING, bytes_needed, gigabytes
 from segdata.prediction_parts import PredictionParts, refuse_other_settings, settings_of
 from segdata.predictions import PredictionSet
 from segdata.views import PLAIN, SMALLEST_WINDOW_PX
@@ -248,13 +248,35 @@ def run_shares(jobs: Sequence[PredictionJob], how: How, title: str, console: Con
         InputError: Config or checkpoint are no such files, or no cluster answers.
         TrialError: One failed; the others are ended. What they predicted is kept.
     """
-    with progress_bar(title, len(jobs[0].missing), console) as show:
+    with progress_bar(title, len(jobs[0].missing), console) as move:
+        show = telling_of_disk(move, jobs[0], title, console)
         if how.address is None:
-            run_children(jobs, title, show, console)
+            run_children(jobs, title, show)
         else:
             from segsweep.predicting_on_ray import run_tasks
 
             run_tasks(jobs, how.address, title, show, console)
+
+
+def telling_of_disk(
+    show: Callable[[int], None], job: PredictionJob, title: str, console: Console
+) -> Callable[[int], None]:
+    """Returns `show` that also says, once a process knows the model, what disk is needed if it is much."""
+    waiting = True
+
+    def tell_and_show(done: int) -> None:
+        nonlocal waiting
+        parts = PredictionParts(job.parts)
+        if waiting and parts.knows_model:
+            waiting = False
+            to_come = [file.image for file in job.files if file.image.file_name in job.missing]
+            needed = job.sets * bytes_needed(parts.read_meta(), to_come)
+            if needed >= WORTH_TELLING:
+                room = f"up to {gigabytes(needed)} of disk for class probabilities, before compression"
+                console.print(f"{title}: {room}", soft_wrap=True)
+        show(done)
+
+    return tell_and_show
 
 
 @contextmanager
@@ -269,15 +291,15 @@ def progress_bar(title: str, total: int, console: Console) -> Iterator[Callable[
         yield lambda done: progress.update(bar, completed=done)
 
 
-def run_children(jobs: Sequence[PredictionJob], title: str, show: Callable[[int], None], console: Console) -> None:
-    """Runs each share in a child of the fork server on this machine; the first one says what the disk is asked for."""
+def run_children(jobs: Sequence[PredictionJob], title: str, show: Callable[[int], None]) -> None:
+    """Runs each share in a child of the fork server on this machine."""
     children = [start_child(PREDICT, job, log_of(job)) for job in jobs]
     running, done = dict(enumerate(children)), dict.fromkeys(range(len(children)), 0)
     try:
         while running:
             wait([one for child in running.values() for one in (child.connection, child.process.sentinel)])
             for number, child in list(running.items()):
-                if receive(child, title, done, number, console):
+                if receive(child, title, done, number):
                     running.pop(number)
             show(sum(done.values()))
     finally:
@@ -285,7 +307,7 @@ def run_children(jobs: Sequence[PredictionJob], title: str, show: Callable[[int]
             child.stop()
 
 
-def receive(child: Child, title: str, done: dict[int, int], number: int, console: Console) -> bool:
+def receive(child: Child, title: str, done: dict[int, int], number: int) -> bool:
     """Takes a child's next message, if there is one; tells whether it has ended.
 
     Raises:
@@ -300,9 +322,6 @@ def receive(child: Child, title: str, done: dict[int, int], number: int, console
         raise InputError(message[1]["reason"])
     if message is not None:
         done[number] = message[1]["done"]
-        if number == 0 and message[1].get("bytes", 0) >= WORTH_TELLING:
-            room = f"at most {gigabytes(message[1]['bytes'])} of disk for class probabilities, before compression"
-            console.print(f"{title}: {room}", soft_wrap=True)
     return False
 
 

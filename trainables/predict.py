@@ -94,8 +94,8 @@ def predict_as_asked(job: PredictionJob, connection: Connection) -> None:
 def predict_share(job: PredictionJob, connection: Connection) -> None:
     """The child's job: predicts its share of a job's missing images into the parts.
 
-    Sends ("image", {"done", "of"}) as it goes, over its own images; the first one, before any image, also says how many
-    "bytes" all sets to come need at most. An image that can't be read is noted as failed.
+    Sends ("image", {"done", "of"}) as it goes, over its own images, first before any of them. One that can't be read is
+    noted as failed.
 
     Raises:
         InputError: The network is not what the job asks for, or the disk has too little room.
@@ -105,13 +105,13 @@ def predict_share(job: PredictionJob, connection: Connection) -> None:
     parts = PredictionParts(job.parts)
     described = meta_of(job, predictor, meta)
     to_come = [file.image for file in job.files if file.image.file_name in job.missing]
-    num_bytes = refuse_too_much(described, to_come, job.sets, job.parts)
+    refuse_too_much(described, to_come, job.sets, job.parts)
     parts.write_meta(described)
     with torch.no_grad(), DefaultScope.overwrite_default_scope(predictor.config.default_scope):
         share = Share(job, predictor, parts, described)
         mine = share.groups()[job.share :: job.shares]
         done, count = 0, sum(file.image.file_name in job.missing for group in mine for file in group)
-        connection.send(("image", {"done": 0, "of": count, "bytes": num_bytes}))
+        connection.send(("image", {"done": 0, "of": count}))
         for group in mine:
             with told_apart(job, group):
                 share.predict(group)

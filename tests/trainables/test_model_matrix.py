@@ -1,4 +1,4 @@
-"""Every listed model trains one step and predicts on a CPU, in a size that its knobs allow.
+"""Every listed model trains one step and predicts on a CPU, in a size that its knobs allow, and in a view.
 
 All start at once in the background, two at a time, one thread each, so that the whole table takes half the time.
 """
@@ -14,9 +14,12 @@ import pytest
 from search_spaces.knobs import KNOBS, takes
 from search_spaces.models import MODELS
 from search_spaces.trial_config import Scalar, TrialConfig
+from segdata.prediction_parts import PredictionParts
 from segdata.predictions import PredictionSet
+from segdata.views import View
 from trainables.description import DataDescription
 from trainables.fork_server import Ended
+from trainables.prediction_job import PredictionJob, files_of_role
 from trainables.requests import PredictRequest, TrialRequest
 from trainables.trial_files import EpochScores, TrialFiles
 
@@ -49,6 +52,7 @@ class Outcome:
     ended: Ended
     history: tuple[EpochScores, ...]
     predicted: Ended | None
+    seen: Ended | None
     directory: Path
     log: str
 
@@ -70,14 +74,24 @@ def train_and_predict(model: str, data: DataDescription, directory: Path, run: R
     files = TrialFiles(directory)
     metric = "segm_mAP" if data.task == "instance" else "mIoU"
     ended = run("trainables.trial:train", TrialRequest(tiny(model), data, directory, metric, "max", seed=7), files.log)
-    predicted = None
+    predicted = seen = None
     if ended.kind == "done":
         request = PredictRequest(directory, data.task, data.val, data.fingerprint, directory / "predictions", "abc")
         predicted = run("trainables.predict:predict", request, files.log)
+        seen = run("trainables.predict:predict_share", in_a_view(files, data), files.log)
     log = files.log.read_text() if files.log.is_file() else ""
-    return Outcome(
-        ended, tuple(files.read_history()) if files.history.is_file() else (), predicted, directory, log[-3000:]
-    )
+    history = tuple(files.read_history()) if files.history.is_file() else ()
+    return Outcome(ended, history, predicted, seen, directory, log[-3000:])
+
+
+def in_a_view(files: TrialFiles, data: DataDescription) -> PredictionJob:
+    """Returns the job of predicting the val role turned, at a size that is whole for no network."""
+    images, _ = files_of_role(data.val)
+    parts = PredictionParts.beside(files.directory / "seen")
+    parts.start({})
+    missing = frozenset(file.image.file_name for file in images)
+    view = View.parse("rot90+scale1.3")
+    return PredictionJob(files.config, files.best, data.val.images, images, missing, parts.folder, view=view)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +115,7 @@ def test_a_model_trains_a_step_and_predicts(model: str, running: dict[str, Futur
     assert [row.epoch for row in outcome.history] == [1]
     assert math.isfinite(outcome.history[0].scores["train_loss"])
     assert outcome.predicted == Ended("done"), outcome.log
+    assert outcome.seen == Ended("done"), outcome.seen
     predicted = PredictionSet.open(outcome.directory / "predictions")
     (image,) = predicted.meta.images
     if MODELS[model].task == "instance":
