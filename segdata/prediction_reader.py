@@ -1,9 +1,11 @@
 """Reads a prediction set image by image; only the list of images and the byte index stay in memory."""
 
 import json
+import zlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -126,9 +128,9 @@ class PredictionSet:
         stride = self.meta.stride
         path = self.path / "probabilities" / f"{Path(file_name).stem}.npz"
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 packed: npt.NDArray[np.uint8] = archive["prob"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
             raise DatasetError.of(f"expected probabilities, but got: {error}", where=path, cure=_AGAIN) from error
         expected = (len(self.meta.classes), -(-image.height // stride), -(-image.width // stride))
         if packed.shape != expected or packed.dtype != np.uint8:

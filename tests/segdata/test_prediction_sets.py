@@ -50,6 +50,17 @@ def instances(*columns):
     return ImageInstances.of(boxes, confidences, [column % 2 for column in columns], tuple(rles))
 
 
+def add_some(writer, image):
+    """Something that depends on the image's id; of instances nothing if that is even."""
+    prob_CHW = np.random.default_rng(image.id).random((2, 4, 6)).astype(np.float32)
+    if writer.codec == "coco-rle":
+        writer.add_instances(image, instances(*range(image.id % 2 * 3)))
+    elif writer.codec == "prob8":
+        writer.add_probabilities(image, prob_CHW)
+    else:
+        writer.add_labels(image, prob_CHW.argmax(axis=0))
+
+
 def assert_same(found, expected):
     np.testing.assert_array_equal(found.boxes_xyxy, expected.boxes_xyxy)
     np.testing.assert_array_equal(found.confidences, expected.confidences)
@@ -72,6 +83,25 @@ def test_instances_come_back_exactly_image_by_image(tmp_path_factory, columns):
     for image, chosen in zip(images, columns, strict=True):
         assert_same(opened.instances(image.file_name), instances(*chosen))
         assert_same(reparsed.instances(image.file_name), instances(*chosen))
+
+
+def test_a_set_put_together_of_parts_is_that_written_at_once(tmp_path):
+    images = [PredictedImage(id=9 - i, file_name=f"{i}.png", width=6, height=4) for i in range(5)]
+    for codec in ("coco-rle", "prob8", "labels"):
+        for name, listed in (("whole", images), ("p1", images[:1]), ("p2", images[1:4]), ("p3", images[4:])):
+            with PredictionWriter(tmp_path / codec / name, meta(codec)) as writer:
+                for image in listed:
+                    add_some(writer, image)
+        with PredictionWriter(tmp_path / codec / "joined", meta(codec)) as writer:
+            for name in ("p1", "p2", "p3"):
+                writer.add_set(PredictionSet.open(tmp_path / codec / name))
+        one, other = (
+            {p.name: p.read_bytes() for p in (tmp_path / codec / n).rglob("*.*")} for n in ("whole", "joined")
+        )
+        assert one == other
+    with pytest.raises(ValueError, match="expected a part of this set, but got another classes$"):  # noqa: SIM117
+        with PredictionWriter(tmp_path / "other", meta("prob8", classes=("x", "y"))) as writer:
+            writer.add_set(PredictionSet.open(tmp_path / "prob8" / "p1"))
 
 
 def test_results_are_coco_results_as_other_programs_read_them(tmp_path):
@@ -220,6 +250,18 @@ def test_broken_labels_are_refused(tmp_path, wrong):
         PredictionWriter(tmp_path / "p", meta("labels")) as w,
     ):
         w.add_labels(A, wrong)
+
+
+@pytest.mark.parametrize("break_it", [lambda data: data[:40], lambda data: data[:60] + bytes(20) + data[80:]])
+def test_a_file_of_probabilities_that_was_cut_or_overwritten_is_named(tmp_path, break_it):
+    image = PredictedImage(id=1, file_name="a.png", width=9, height=7)
+    with PredictionWriter(tmp_path / "set", meta("prob8")) as writer:
+        raw = np.random.default_rng(0).random((len(meta("prob8").classes), 7, 9))
+        writer.add_probabilities(image, raw / raw.sum(axis=0))
+    path = tmp_path / "set" / "probabilities" / "a.npz"
+    path.write_bytes(break_it(path.read_bytes()))
+    with pytest.raises(DatasetError, match="a.npz: expected probabilities, but got"):
+        PredictionSet.open(tmp_path / "set").packed("a.png")
 
 
 def test_a_set_is_asked_only_for_what_it_holds(tmp_path):

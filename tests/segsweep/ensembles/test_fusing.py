@@ -281,10 +281,11 @@ def test_a_cluster_fuses_the_same_and_tells_what_is_wrong(
     for name, value in SETTINGS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)  # Ray sets it when it starts a head, which then asks for a token
-    members = members_of(tmp_path, "instance")
-    wrong = write_member(tmp_path / "wrong", "instance", 7)
-    results = wrong / "instances.json"
-    results.write_text(results.read_text().replace('"size": [16, 26]', '"size": [16, 27]'))
+    images = tuple(PredictedImage(id=i, file_name=f"{i}.png", width=20 + i, height=16) for i in range(40))
+    members = [write_member(tmp_path / f"m{seed}", "instance", seed, images) for seed in (1, 2)]
+    wrong = write_member(tmp_path / "wrong", "instance", 7, images)
+    results = wrong / "instances.json"  # the first image is none of those that are fused to learn the need
+    results.write_text(results.read_text().replace('"size": [16, 20]', '"size": [16, 29]'))
     context = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         command = [*script, context.address_info["gcs_address"]]
@@ -301,5 +302,6 @@ def test_a_cluster_fuses_the_same_and_tells_what_is_wrong(
     finally:
         ray.shutdown()
     assert contents(out) == contents(fuse(members, tmp_path / "whole", method="wbf"))
-    assert "InputError" in refused.stderr and "expected COCO results with RLE for 6.png" in refused.stderr
+    assert refused.stderr.splitlines()[-1].startswith("segdata.errors.InputError: "), refused.stderr
+    assert "expected COCO results with RLE for 0.png" in refused.stderr.splitlines()[-1]
     assert not list(tmp_path.glob("none*"))
