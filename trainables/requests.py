@@ -36,6 +36,7 @@ class TrialRequest:
     boundaries: bool = False  # whether an objective or a limit is a score of boundaries
     costs: Sequence[str] = ()  # that an objective or a limit names
     until: int | None = None  # the epoch after whose validation training ends; None = the plan's end
+    keep_epochs: int = 0  # so many more whose weights are kept
     keep_last: bool = False  # whether `best.pth` is to hold the last epoch, whatever the scores
 
 
