@@ -9,7 +9,7 @@ from search_spaces.trial_config import TrialConfig
 from segscore.own_metric import OwnMetric
 from trainables.description import DataDescription, RoleFiles, Task
 
-__all__ = ["PredictRequest", "TrialRequest", "WeightsRequest"]
+__all__ = ["AverageRequest", "PredictRequest", "TrialRequest", "WeightsRequest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,24 @@ class PredictRequest:
     out: Path
     config_hash: str
     threads: int = 1
+    custom_imports: Sequence[str] = ()
+    folder: Path | None = None  # the sweep file's: where relative paths and the user's modules lie
+
+
+@dataclass(frozen=True, slots=True)
+class AverageRequest:
+    """Checkpoints of one architecture to average into `out`; batch norms are measured anew on `data.train`.
+
+    `trial` is the configuration whose network and training images these are.
+    """
+
+    trial: TrialConfig
+    data: DataDescription
+    checkpoints: Sequence[Path]
+    out: Path
+    seed: int
+    threads: int = 1
+    loader_workers: int = 0
     custom_imports: Sequence[str] = ()
     folder: Path | None = None  # the sweep file's: where relative paths and the user's modules lie
 
