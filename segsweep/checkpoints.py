@@ -1,7 +1,7 @@
 """Which weights a sweep keeps: the best trials' and the running ones', none of a trial over a limit.
 
-Configs, logs and scores always stay. A sweep with a store keeps the same there; whoever needs weights that are not on
-this machine fetches them first.
+Weights of further epochs go with a trial's best ones. Configs, logs and scores always stay. A sweep with a store keeps
+the same there, further epochs aside; whoever needs weights that are not on this machine fetches them first.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -78,6 +78,7 @@ class CheckpointKeeper:
         for other in [*over_limit, *self.ranked()[self.keep :]]:
             if other.ended and other.number not in self.dropped:
                 self.folder.trial(other.number).best.unlink(missing_ok=True)
+                self.folder.trial(other.number).drop_epochs()
                 if self.store is not None:
                     self.store.drop(self.folder.trial(other.number), "best")
                 self.dropped.add(other.number)

@@ -143,6 +143,7 @@ class StorageConfig(Section):
 
     path: str = "runs"
     keep_checkpoints: Annotated[Whole, Field(ge=1)] = 5
+    keep_epochs: Annotated[Whole, Field(ge=0, le=100)] = 0  # of each of these trials, beside the best
     checkpoints: str | None = None
 
 

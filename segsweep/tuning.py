@@ -109,6 +109,7 @@ def trial_context(
         boundaries=names_boundaries(config.named_metrics),
         costs=tuple(sorted({*config.further_metrics, *(limit.name for limit in config.limits)} & set(COSTS))),
         limits=config.limits,
+        keep_epochs=config.storage.keep_epochs,
     )
 
 

@@ -13,7 +13,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from segdata.errors import InputError
 from trainables.published_file import Kind, kind_of
 
-__all__ = ["read_weights"]
+__all__ = ["Weights", "kind_of_file", "load_pickle", "read_weights"]
 
 Weights = OrderedDict[str, torch.Tensor]
 

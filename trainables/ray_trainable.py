@@ -58,6 +58,7 @@ class TrialContext:
     boundaries: bool = False  # whether an objective or a limit is a score of boundaries
     costs: Sequence[str] = ()  # that an objective or a limit names
     limits: Sequence[Limit] = ()
+    keep_epochs: int = 0  # so many more whose weights a trial keeps
     keep_last: bool = False  # whether `best.pth` is to hold the last epoch, whatever the scores
     on_tune: bool = True  # whether Ray Tune hears of each epoch
 
@@ -204,6 +205,7 @@ def requests_of(
         boundaries=context.boundaries,
         costs=context.costs,
         until=config.get("until"),
+        keep_epochs=context.keep_epochs,
         keep_last=context.keep_last,
     )
     return [replace(first, rank=rank) for rank in range(context.processes)]

@@ -4,7 +4,7 @@ Order matters for a kill at any point: history first, then `last.pth`; an epoch 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,6 +59,7 @@ class ReportHook(Hook):
         report: Called with the epoch's scores once they are on disk; returns when training may go on.
         best_by: What makes an epoch the best: its score; the lowest training loss, of those that have a score; or that
             it is the last one so far.
+        kept: Epochs whose weights are kept as well.
     """
 
     priority = "VERY_LOW"
@@ -73,9 +74,11 @@ class ReportHook(Hook):
         report: Callable[[EpochScores], None],
         *,
         best_by: BestBy = "score",
+        kept: Collection[int] = (),
     ) -> None:
         self.files, self.metric, self.mode, self.report = files, metric, mode, report
         self.losses, self.costs, self.best_by = losses, costs, best_by
+        self.kept = frozenset(kept)
 
     def after_val_epoch(self, runner: Runner, metrics: Mapping[str, float] | None = None) -> None:
         """Called when all scores of an epoch are known."""
@@ -87,6 +90,9 @@ class ReportHook(Hook):
         row = EpochScores(runner.epoch, scores)
         if self.is_best(scores, [earlier.scores for earlier in past]):
             save_weights(runner, self.files.best, row)
+        if row.epoch in self.kept:
+            self.files.epochs.mkdir(exist_ok=True)
+            save_weights(runner, self.files.epoch_weights(row.epoch), row)
         self.files.append_history(row)
         save_state(runner, self.files.last)
         self.report(row)

@@ -9,7 +9,7 @@ from search_spaces.trial_config import TrialConfig
 from segscore.own_metric import OwnMetric
 from trainables.description import DataDescription, RoleFiles, Task
 
-__all__ = ["PredictRequest", "TrialRequest", "WeightsRequest"]
+__all__ = ["AverageRequest", "PredictRequest", "TrialRequest", "WeightsRequest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class TrialRequest:
     boundaries: bool = False  # whether an objective or a limit is a score of boundaries
     costs: Sequence[str] = ()  # that an objective or a limit names
     until: int | None = None  # the epoch after whose validation training ends; None = the plan's end
+    keep_epochs: int = 0  # so many more whose weights are kept
     keep_last: bool = False  # whether `best.pth` is to hold the last epoch, whatever the scores
 
 
@@ -50,6 +51,24 @@ class PredictRequest:
     out: Path
     config_hash: str
     threads: int = 1
+    custom_imports: Sequence[str] = ()
+    folder: Path | None = None  # the sweep file's: where relative paths and the user's modules lie
+
+
+@dataclass(frozen=True, slots=True)
+class AverageRequest:
+    """Checkpoints of one architecture to average into `out`; batch norms are measured anew on `data.train`.
+
+    `trial` is the configuration whose network and training images these are.
+    """
+
+    trial: TrialConfig
+    data: DataDescription
+    checkpoints: Sequence[Path]
+    out: Path
+    seed: int
+    threads: int = 1
+    loader_workers: int = 0
     custom_imports: Sequence[str] = ()
     folder: Path | None = None  # the sweep file's: where relative paths and the user's modules lie
 

@@ -30,6 +30,7 @@ from trainables.heartbeat import HeartbeatHook
 from trainables.in_flight import ConfiguredRatesHook, LegHook
 from trainables.initial_parts import Placed
 from trainables.instance_adaptations import put_training_parts
+from trainables.kept_epochs import epochs_to_keep
 from trainables.loss_watch import LossWatchHook
 from trainables.mapped_data import shared_annotations
 from trainables.memory import memory_errors_told
@@ -93,7 +94,8 @@ def add_hooks(
     best_by: BestBy = "last" if request.keep_last else "loss" if request.trial.schedule.best_by == "loss" else "score"
     losses = MeanLossHook()
     costs = CostHook(latency="latency_ms" in request.costs)
-    leading = ReportHook(files, request.metric, request.mode, losses, costs, report, best_by=best_by)
+    kept = epochs_to_keep(request.trial.schedule, request.keep_epochs)
+    leading = ReportHook(files, request.metric, request.mode, losses, costs, report, best_by=best_by, kept=kept)
     runner.register_hook(losses)
     runner.register_hook(costs)
     runner.register_hook(leading if request.rank == 0 else WaitHook())

@@ -4,6 +4,7 @@ segdata's errors only.
 config.py       stock MMEngine config            best.pth       weights of the best epoch
 last.pth        what resume needs                history.jsonl  one line an epoch: all scores
 checkpoint/     what Ray is handed: a pointer to last.pth       train.log      output of the training process
+epochs/NNNN.pth weights of further epochs (`storage.keep_epochs`)
 initial_weights.json  what of the model was loaded before the first step (absent with `init: none`)
 states/         last.pth after the last leg, for other trials to go on from (population-based training)
 handed-NNNN.pth another trial's state of that epoch, to go on from (population-based training)
@@ -24,7 +25,7 @@ from typing import Literal
 
 from segdata.errors import TrialSiteError
 
-__all__ = ["EpochScores", "Outcome", "TrialFiles"]
+__all__ = ["EpochScores", "Outcome", "TrialFiles", "name_again"]
 
 RESERVED_BYTES = 16384
 MOST_REASON = 2500  # characters, of which JSON may make six bytes each
@@ -95,6 +96,22 @@ class TrialFiles:
     @property
     def outcome(self) -> Path:
         return self.directory / "outcome.json"
+
+    @property
+    def epochs(self) -> Path:
+        return self.directory / "epochs"
+
+    def epoch_weights(self, epoch: int) -> Path:
+        """Returns where the weights of an epoch lie if they are kept."""
+        return self.epochs / f"{epoch:04d}.pth"
+
+    def kept_epochs(self) -> tuple[int, ...]:
+        """Returns the epochs whose weights are kept beside the best one's, in order."""
+        return tuple(sorted(int(path.stem) for path in self.epochs.glob("*.pth")))
+
+    def drop_epochs(self) -> None:
+        """Removes the weights of all epochs but the best one."""
+        shutil.rmtree(self.epochs, ignore_errors=True)
 
     def read_parts(self) -> int:
         """Returns in how many parts each training batch is taken."""

@@ -213,6 +213,7 @@ def context_of(
     return replace(
         trial_context(sweep, data, resources, None, local),
         keep_last=True,
+        keep_epochs=0,
         on_tune=False,
         limits=(),
         costs=(),

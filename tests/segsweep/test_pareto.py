@@ -138,9 +138,12 @@ def test_weights_of_the_front_stay_and_those_over_a_limit_go(tmp_path: Path) -> 
     for number in range(8):
         folder.trial(number).directory.mkdir(parents=True)
         folder.trial(number).best.write_bytes(b"weights")
+        folder.trial(number).epochs.mkdir()
+        folder.trial(number).epoch_weights(9).write_bytes(b"weights")
     keeper = CheckpointKeeper(folder, 3, lambda: front_first(TRIALS, [SCORE, LATENCY]))
     for trial in TRIALS:
         if trial.ended:
             keeper.trial_ended(trial)
     kept = {number for number in range(8) if folder.trial(number).best.is_file()}
     assert kept == {0, 1, 5, 7}  # 7 still runs
+    assert {number for number in range(8) if folder.trial(number).kept_epochs()} == kept
