@@ -31,7 +31,9 @@ def print_result(result: "EnsembleResult", console: Console) -> None:
 
 def print_scores(result: "EnsembleResult", console: Console) -> None:
     """Prints members and ensembles with the sweep's metric, its interval, the gain and the cost."""
-    console.print(f"{result.metric} on {result.role} ({result.images} images), 95 % intervals; gain over the best member")
+    console.print(
+        f"{result.metric} on {result.role} ({result.images} images), 95 % intervals; gain over the best member"
+    )
     table = Table(box=None, pad_edge=False)
     table.add_column("", overflow="fold", min_width=17)
     for name in ("score", "interval", "gain", "interval", "p", "nets", "ms"):

@@ -7,17 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from search_spaces.trial_config import ModelChoice, TrialConfig
 from segdata.errors import InputError
 from segsweep.data_roles import RoleData
-from segsweep.ensembles.averages import average_entries
+from segsweep.ensembles.averages import average_members
 from segsweep.ensembles.ensemble_config import EnsembleConfig
-from segsweep.ensembles.epochs import epoch_entries
+from segsweep.ensembles.epochs import epoch_members
 from segsweep.ensembles.folds import FoldedTrial, train_folds
 from segsweep.ensembles.judge import OUT_OF_FOLD, Judge, judge_by_role
 from segsweep.ensembles.library import Entry, named_once
 from segsweep.ensembles.members import Shelf, best_records, trial_entries
 from segsweep.ensembles.other_tools import other_tools
 from segsweep.ensembles.out_of_fold import out_of_fold
+from segsweep.prediction_source import network_of
+from segsweep.run_folder import RunFolder
+from segsweep.search import TrialRecord
+from segsweep.sweep_file import Sweep
+from trainables.trial_files import TrialFiles
 
 __all__ = ["Gathered", "gather"]
 
@@ -54,8 +60,8 @@ def gather(shelf: Shelf, config: EnsembleConfig, scored: str) -> Gathered:
     trials = trial_entries(shelf.sweep, records)
     if not config.folds:
         others = other_tools(shelf, config.add, dict(shelf.roles.roles))
-        epochs = epoch_entries(shelf.sweep, records) if config.epochs else ()
-        averages = average_entries(shelf, (*trials, *epochs)) if config.averages else ()
+        epochs = epoch_entries(shelf.sweep, records, trials) if config.epochs else ()
+        averages = average_entries(shelf, records, trials) if config.averages else ()
         singles = named_once((*trials, *epochs, *averages, *others))
         return Gathered(singles, singles, judge_by_role(shelf, scored))
     folded = train_folds(shelf.sweep, records, config.folds, shelf.console, shelf.how.address)
@@ -75,6 +81,61 @@ def refuse_seen_candidates(config: EnsembleConfig) -> None:
             where=named,
             cure="Trials have trained on images that folds hold out, so the two can't be chosen on the same images.",
         )
+
+
+def epoch_entries(sweep: Sweep, records: Sequence[TrialRecord], trials: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Returns an entry a kept epoch of each trial, with the weight of its trial.
+
+    Raises:
+        InputError: No trial has kept any.
+    """
+    run = RunFolder(sweep.path)
+    entries = tuple(
+        Entry(f"{trial.name} epoch {int(member.directory.name)}", (network_of(member.directory),), prior=trial.prior)
+        for record, trial in zip(records, trials, strict=True)
+        for member in epoch_members(run.trial(record.number))
+    )
+    if not entries:
+        raise InputError.of(
+            "expected trials that kept epochs, but got none",
+            where="--epochs",
+            cure="Set storage.keep_epochs in the next sweep's file.",
+        )
+    return entries
+
+
+def average_entries(shelf: Shelf, records: Sequence[TrialRecord], trials: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Returns an entry a mean of weights: of each trial's epochs, and of trials that began with the same weights.
+
+    Networks that began at random lie too far apart for the mean of their weights to be a network.
+
+    Raises:
+        InputError: There is nothing to average.
+    """
+    run = RunFolder(shelf.sweep.path)
+    groups: list[tuple[str, TrialConfig, list[TrialFiles]]] = []
+    alike: dict[ModelChoice, list[int]] = {}
+    for place, record in enumerate(records):
+        files, trial = run.trial(record.number), TrialConfig.from_dict(record.config)
+        groups.append((f"{trials[place].name} epochs averaged", trial, list(epoch_members(files))))
+        if trial.model.init != "none":
+            alike.setdefault(trial.model, []).append(place)
+    for places in alike.values():
+        name = f"{'+'.join(trials[place].name for place in places)} averaged"
+        first = TrialConfig.from_dict(records[places[0]].config)
+        groups.append((name, first, [run.trial(records[place].number) for place in places]))
+    groups = [group for group in groups if len(group[2]) > 1]
+    if not groups:
+        raise InputError.of(
+            "expected a trial with two kept epochs, or trials of one architecture from the same weights, but got none",
+            where="--averages",
+            cure="Set storage.keep_epochs, or `init`, in the next sweep's file.",
+        )
+    averages = [
+        (name, average_members(shelf.sweep, shelf.roles, trial, members, shelf.how.threads, shelf.console))
+        for name, trial, members in groups
+    ]
+    return tuple(Entry(name, (network_of(made.directory),)) for name, made in averages)
 
 
 def fold_entries(folded: Sequence[FoldedTrial], trials: Sequence[Entry]) -> tuple[Entry, ...]:
