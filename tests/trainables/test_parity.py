@@ -131,7 +131,7 @@ def predicted(follow: Follow, tmp_path: Path) -> Callable[[TrialFiles, DataDescr
         request = PredictRequest(files.directory, data.task, data.val, data.fingerprint, out, "abc")
         messages, ended = follow(start_child("trainables.predict:predict", request, tmp_path / "predict.log"))
         assert ended == Ended("done"), ended.reason
-        assert messages == [{"done": index, "of": 3} for index in (1, 2, 3)]
+        assert messages == [{"done": index, "of": 3} for index in range(4)]
         return PredictionSet.open(out)
 
     return run
