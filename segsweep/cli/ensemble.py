@@ -26,7 +26,7 @@ OPTIONS = {  # field of the sweep file's section -> option
 
 def ensemble(
     name: Annotated[str, typer.Argument(help="The sweep's name, folder or file.")],
-    top: Annotated[int | None, typer.Option(help="How many trials; none = the sweep file's.")] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="How many trials; none = the sweep file's.")] = None,
     method: Annotated[list[str] | None, typer.Option(help="Fusion method; may be given several times.")] = None,
     select: Annotated[list[str] | None, typer.Option(help="all, greedy, or both by giving it twice.")] = None,
     tta: Annotated[str | None, typer.Option(help="Views as further candidates: hflip,rot90,scale1.25")] = None,

@@ -38,8 +38,8 @@ TTA = (*STOCK, "--images", "photos", "--tta")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "expected SOURCE, or --config FILE with --checkpoint FILE, but got neither"),
-        (("--config", "config.py"), "expected SOURCE, or --config .* but got --config"),
+        ((), "expected SOURCE, --ensemble FILE, or --config FILE with --checkpoint FILE, but got neither"),
+        (("--config", "config.py"), "expected SOURCE, --ensemble FILE, or --config .* but got --config"),
         (("first", *STOCK), "but got SOURCE, --config, --checkpoint"),
         ((*STOCK,), "expected --images FOLDER or --role NAME, but got neither"),
         ((*STOCK, "--images", "photos", "--role", "test"), "expected --images FOLDER or --role NAME, but got both"),

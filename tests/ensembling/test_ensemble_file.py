@@ -54,7 +54,7 @@ def test_a_missing_ensemble_file_is_one_message(tmp_path: Path) -> None:
     ("key", "value", "message"),
     [
         ("members", [], "got at members: .*at least 1 item"),
-        ("schema_version", 2, "got at schema_version"),
+        ("schema_version", 3, "got at schema_version"),
         ("member", 1, "got at member: .*not permitted"),
     ],
 )
