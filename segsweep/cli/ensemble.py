@@ -1,5 +1,6 @@
 """`segsweep ensemble`: candidates from a sweep's best trials, fused and chosen, scored on unseen data."""
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -72,7 +73,8 @@ def ensemble(
     sweep = find_run(name, storage).load()
     section = with_options(sweep.config.ensemble, given, OPTIONS)
     fixed = FusionConfig(**(section.settings.named() | own.named()))
-    from segsweep.cli.ensemble_tables import print_json, print_result
+    from segsweep.cli.ensemble_record import ensemble_record
+    from segsweep.cli.ensemble_tables import print_result
     from segsweep.ensembles.building import build_ensembles  # loads MLflow: a wrong name is told sooner
     from segsweep.predicting import How
 
@@ -80,6 +82,6 @@ def ensemble(
     how = How(processes=processes, threads=os.cpu_count() or 1, address=address)
     result = build_ensembles(sweep, section.model_copy(update={"settings": fixed}), on, how, console)
     if as_json:
-        print_json(result)
+        typer.echo(json.dumps(ensemble_record(result), indent=2, allow_nan=False))
     else:
         print_result(result, console)

@@ -1,11 +1,9 @@
 """What `segsweep ensemble` prints at 80 columns: members and ensembles with intervals, and what was chosen why."""
 
-import json
 import math
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -14,7 +12,7 @@ if TYPE_CHECKING:
     from segsweep.ensembles.building import EnsembleResult
     from segsweep.ensembles.rows import ScoreRow
 
-__all__ = ["print_json", "print_result", "print_scores"]
+__all__ = ["print_result", "print_scores"]
 
 FEW_IMAGES = 30
 
@@ -117,31 +115,3 @@ def closing_lines(result: "EnsembleResult") -> list[str]:
         file = next(row for row in result.ensembles if row.name == name).predictions.parent / "ensemble.json"
         lines.append(f"label images by {name}: segsweep predict --ensemble {file} --images FOLDER")
     return lines
-
-
-def print_json(result: "EnsembleResult") -> None:
-    """Prints the result, unrounded."""
-    values = {
-        "role": result.role,
-        "images": result.images,
-        "chosen_on": result.judged_on,
-        "chosen": result.chosen,
-        "metric": result.metric,
-        "gain": result.gain,
-        "rows": [row_values(row) for row in (*result.members, *result.ensembles)],
-    }
-    typer.echo(json.dumps(values, indent=2))
-
-
-def row_values(row: "ScoreRow") -> dict[str, Any]:
-    """Returns a line."""
-    return {
-        "name": row.name,
-        "predictions": str(row.predictions),
-        "scores": row.scores,
-        "interval": None if row.interval is None else asdict(row.interval),
-        "against_best_member": None if row.against is None else asdict(row.against),
-        "networks": row.models,
-        "milliseconds": row.milliseconds,
-        "selection": None if row.selection is None else asdict(row.selection),
-    }

@@ -101,7 +101,7 @@ def test_an_ensemble_is_scored_beside_its_members(swept: Any) -> None:
     assert (result["role"], result["chosen_on"]) == ("test", "val")
     assert [row["name"] for row in result["rows"]][2:] == ["wbf of all", "wbf chosen"]
     chosen = result["rows"][3]["selection"]
-    assert chosen["score"] >= chosen["best_single"][1]
+    assert chosen["score"] >= chosen["best_single"]["score"]
     out = swept.run_folder.ensembles / "test-top2" / "wbf-chosen"
     assert PredictionSet.open(out / "predictions").meta.task == "instance"
     assert read_ensemble(out).scores["wbf chosen"]["segm_mAP"] == result["rows"][3]["scores"]["segm_mAP"]
