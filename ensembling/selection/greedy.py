@@ -7,6 +7,7 @@ sections 2.1 to 2.3. Pure: candidates are numbers, and what they are worth is as
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from itertools import combinations
 
 import numpy as np
 
@@ -20,6 +21,7 @@ Fits = Callable[[Collection[int]], bool]  # whether these members are within the
 
 _LEAST_GAIN = 1e-5  # share of what is there already; less is no gain
 _START = 5  # at most so many of the best begin
+_PAIRED = 8  # of so many of the best each pair is looked at
 _LEAST_IN_A_BAG = 5
 _PATIENCE = 2  # additions in a row that bring nothing
 
@@ -38,8 +40,9 @@ def best_first(pool: Sequence[int], rate: Rate) -> list[int]:
 def forward(pool: Sequence[int], rate: Rate, fits: Fits, rounds: int) -> dict[int, int]:
     """Adds, again and again, the candidate with which the ensemble is worth most, until nothing is gained.
 
-    It begins with the best one to five candidates, whichever number of them is worth most. A candidate may be added
-    again; of equal ones that is preferred which is in already, then the lower number.
+    It begins with the best one to five candidates, or with two of the best eight, whichever is worth most: two that
+    complete each other are not found from the best one on. A candidate may be added again; of equal ones that is
+    preferred which is in already, then the lower number.
 
     Args:
         pool: Candidates, of which at least one fits.
@@ -55,6 +58,9 @@ def forward(pool: Sequence[int], rate: Rate, fits: Fits, rounds: int) -> dict[in
     current, idle = best, 0
     for _ in range(rounds):
         options = [current + Counter([index]) for index in usable if fits([*current, index])]
+        options = [option for option in options if len(option) > 1]  # one candidate twice is that candidate
+        if not options:
+            break
         ranked = zip(rate(options), options, strict=True)
         worth, chosen = min(ranked, key=lambda row: (-row[0], len(row[1]), sorted(row[1].items())))
         current = chosen
@@ -66,15 +72,17 @@ def forward(pool: Sequence[int], rate: Rate, fits: Fits, rounds: int) -> dict[in
 
 
 def _start(usable: Sequence[int], rate: Rate, fits: Fits) -> tuple[Counter[int], float]:
-    """Returns the best few, and what they are worth."""
-    chosen: list[int] = []
+    """Returns what to begin with, and what it is worth; of equal ones the fewest, then the best candidates."""
+    ranked = best_first(usable, rate)
+    few: list[int] = []
     options: list[Counter[int]] = []
-    for index in best_first(usable, rate):
-        if len(chosen) < _START and fits([*chosen, index]):
-            chosen.append(index)
-            options.append(Counter(chosen))
+    for index in ranked:
+        if len(few) < _START and fits([*few, index]):
+            few.append(index)
+            options.append(Counter(few))
+    options += [Counter(pair) for pair in combinations(ranked[:_PAIRED], 2) if fits(pair)]
     worths = rate(options)
-    place = max(range(len(options)), key=lambda number: (worths[number], -number))
+    place = max(range(len(options)), key=lambda number: (worths[number], -len(options[number]), -number))
     return options[place], worths[place]
 
 

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ensembling.members import open_members, refuse_empty, require_compatible
+from ensembling.members import open_members, refuse_empty
 from ensembling.selection.array_store import ArrayStore
 from ensembling.selection.blends import Blend
 from ensembling.selection.candidates import Candidate
@@ -79,11 +79,12 @@ class Library:
         memory_mb: int = 2000,
     ) -> None:
         _refuse_shared_names(candidates)
-        self.candidates = tuple(sorted(candidates, key=lambda candidate: candidate.name))
+        sets = open_members([candidate.predictions for candidate in candidates])
+        refuse_empty(sets)
+        by_name = sorted(zip(candidates, sets, strict=True), key=lambda both: both[0].name)
+        self.candidates = tuple(candidate for candidate, _ in by_name)
+        self.sets = tuple(predictions for _, predictions in by_name)
         self.metric, self.mode = metric, mode
-        self.sets = open_members([candidate.predictions for candidate in self.candidates])
-        require_compatible([candidate.name for candidate in self.candidates], [known.meta for known in self.sets])
-        refuse_empty(self.sets)
         self._judge = self._make_judge(truth, own, memory_mb * 10**6)
         self._weight_BN = _all_and_halves(self._judge.num_images, seed)
         self._known: dict[Blend, Floats] = {}
