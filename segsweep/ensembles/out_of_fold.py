@@ -12,7 +12,7 @@ from rich.console import Console
 from segdata.errors import TrialError
 from segdata.prediction_parts import RECORD_FILE, put_in_place
 from segdata.prediction_union import join_predictions
-from segsweep.ensembles.folds import FoldedTrial
+from segsweep.ensembles.folded_trial import FoldedTrial
 from segsweep.predicting import How, network_settings, predict_images
 from segsweep.prediction_source import ImagesSource, images_of_data
 
