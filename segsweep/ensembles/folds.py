@@ -3,28 +3,26 @@
     RUN/folds/k5/data/fold-0/   what a network of that fold trains on and what is held out
     RUN/folds/k5/0001/fold-0/   that network of trial 1, a folder like a trial's; `best.pth` is its last epoch (ADR 024)
 
-Networks train as Ray tasks with the resources of a trial. Imports ray; mlflow only where it records.
+Networks train as Ray tasks with the resources of a trial. Imports ray.
 """
 
-import logging
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import ray
-from ray.exceptions import RayError
 from rich.console import Console
 
-from search_spaces.trial_config import TrialConfig
+from search_spaces.models import is_checkpoint_file, is_sweep_reference
 from segdata.errors import TrialError
 from segdata.statistics import ObjectStatistics, PixelStatistics
 from segsweep.data_roles import SweepRoles, read_roles
+from segsweep.ensembles.fold_tasks import FoldTask, run_tasks
+from segsweep.ensembles.folded_trial import FoldedTrial
 from segsweep.ensembles.pool import Pool, pool_of
 from segsweep.initial_weights import other_sweeps
 from segsweep.launch_checks import refuse_other_data
-from segsweep.prediction_source import Network
 from segsweep.ray_session import ray_session
 from segsweep.resources import TrialResources, cluster_nodes, this_machine, trial_resources
 from segsweep.run_folder import RunFolder, take_lock
@@ -33,85 +31,13 @@ from segsweep.sweep_file import Sweep
 from segsweep.tuning import trial_context
 from trainables.config import build_config
 from trainables.description import DataDescription
-from trainables.ray_trainable import TrialContext, train_alone
-from trainables.trial_files import Outcome, TrialFiles
+from trainables.ray_trainable import TrialContext
+from trainables.trial_files import TrialFiles
 from trainables.weights_plan import initial_parts, place_parts
 
-if TYPE_CHECKING:
-    from segtrack.recorder import SweepRecorder
-
-__all__ = ["FoldedTrial", "train_folds"]
+__all__ = ["train_folds"]
 
 Statistics = ObjectStatistics | PixelStatistics
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class FoldedTrial:
-    """One configuration with a network a fold of the pool.
-
-    Attributes:
-        sweep: The sweep of the trial.
-        record: The trial whose configuration it is.
-        pool: The images and their folds.
-    """
-
-    sweep: Sweep
-    record: TrialRecord
-    pool: Pool
-
-    @property
-    def name(self) -> str:
-        """The trial's four-digit name."""
-        return f"{self.record.number:04d}"
-
-    @property
-    def folder(self) -> Path:
-        """Where its networks lie, a folder each."""
-        return self.pool.folder / self.name
-
-    @property
-    def trial(self) -> TrialConfig:
-        """What its networks train."""
-        return TrialConfig.from_dict(self.record.config)
-
-    @property
-    def files(self) -> tuple[TrialFiles, ...]:
-        """The networks' folders, in the order of the folds."""
-        return tuple(TrialFiles(self.folder / f"fold-{fold}") for fold in range(len(self.pool.split.folds)))
-
-    @property
-    def networks(self) -> tuple[Network, ...]:
-        """The networks; on new images each has an equal part of the configuration's weight."""
-        return tuple(
-            Network(
-                config=files.config,
-                checkpoint=files.best,
-                trial=f"{self.name}-{files.directory.name}",
-                config_hash=self.trial.hash(),
-                custom_imports=self.sweep.config.custom_imports,
-                folder=self.sweep.folder,
-            )
-            for files in self.files
-        )
-
-
-@dataclass(frozen=True)
-class FoldTask:
-    """A network that is still to be trained."""
-
-    folded: FoldedTrial
-    fold: int
-    context: TrialContext
-
-    @property
-    def files(self) -> TrialFiles:
-        return self.folded.files[self.fold]
-
-    @property
-    def title(self) -> str:
-        return f"fold {self.fold} of trial {self.folded.name}"
 
 
 def train_folds(
@@ -136,13 +62,28 @@ def train_folds(
     run = RunFolder(sweep.path)
     roles = read_roles(sweep)
     refuse_other_data(run.read_origin(), roles, run)
-    with take_lock(run.folds / "lock"):
+    with locked(run.folds):
         pool = pool_of(sweep, roles, folds)
         folded = tuple(FoldedTrial(sweep, record, pool) for record in records)
         missing = [(one, fold) for one in folded for fold in range(folds) if not is_trained(one.files[fold])]
         if missing:
             train_missing(sweep, roles, pool, missing, console, address)
     return folded
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the folder of all folds for one command; one that came to nothing goes again.
+
+    Raises:
+        InputError: Another command holds it.
+    """
+    with take_lock(folder / "lock"):
+        try:
+            yield
+        finally:
+            if all(path.name == "lock" for path in folder.iterdir()):
+                shutil.rmtree(folder)
 
 
 def is_trained(files: TrialFiles) -> bool:
@@ -160,8 +101,9 @@ def train_missing(
     address: str | None,
 ) -> None:
     """Checks all that can be checked beforehand, then trains."""
-    from segsweep.driver import open_recorder  # loads MLflow
+    from segsweep.driver import open_recorder, stopped_by_sigterm  # loads MLflow
 
+    say_what_may_have_seen(missing, console)
     local = other_sweeps(sweep, RunFolder(sweep.path))
     data = describe_folds(pool, roles, {fold for _, fold in missing})
     for one in {one.name: one for one, _ in missing}.values():
@@ -169,19 +111,27 @@ def train_missing(
     for one, fold in missing:
         build_config(one.trial, data[fold], seed=sweep.config.search.seed)
     recorder = open_recorder(sweep, RunFolder(sweep.path).read_origin(), {})
-    with ray_session(address, console):
+    with stopped_by_sigterm(), ray_session(address, console):
         nodes = this_machine() if address is None else cluster_nodes()
         resources = trial_resources(sweep.config.resources, sweep.config.budget.concurrent, nodes)
         tasks = [FoldTask(one, fold, context_of(sweep, data[fold], resources, local)) for one, fold in missing]
         failures = run_tasks(tasks, resources, recorder, console)
     if failures:
-        task, reason = failures[0]
+        task, outcome = failures[0]
         more = f" ({len(failures)} of {len(tasks)} networks failed)" if len(failures) > 1 else ""
         raise TrialError.of(
-            f"expected {task.title} to train to its end, but it ended: {reason}{more}",
+            f"expected {task.title} to train to its end, but it ended: {outcome.kind}: {outcome.reason}{more}",
             where=task.files.log,
             cure="What is trained is kept: the same command trains the rest.",
         )
+
+
+def say_what_may_have_seen(missing: Sequence[tuple[FoldedTrial, int]], console: Console) -> None:
+    """Says where networks start from weights that may have been trained on the images that are held out."""
+    inits = {one.trial.model.init for one, _ in missing}
+    for init in sorted(init for init in inits if is_sweep_reference(init) or is_checkpoint_file(init)):
+        text = f"init {init}: if it was trained on these images, out-of-fold scores are optimistic"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def describe_folds(pool: Pool, roles: SweepRoles, folds: set[int]) -> dict[int, DataDescription]:
@@ -220,69 +170,3 @@ def context_of(
         trial_timeout_s=None,
         store=None,
     )
-
-
-def run_tasks(
-    tasks: Sequence[FoldTask], resources: TrialResources, recorder: "SweepRecorder", console: Console
-) -> list[tuple[FoldTask, str]]:
-    """Trains as many at a time as the sweep's trials; returns those that failed, with reasons."""
-    train = ray.remote(train_fold).options(
-        num_cpus=resources.cpu, num_gpus=resources.gpu, max_retries=tasks[0].context.max_failures
-    )
-    waiting, failures = list(tasks), []
-    running: dict[ray.ObjectRef[Outcome], FoldTask] = {}
-    while waiting or running:
-        while waiting and len(running) < resources.concurrent:
-            task = waiting.pop(0)
-            forget_predictions(task)
-            console.print(f"training {task.title}", highlight=False)
-            running[train.remote(task.folded.trial, task.context, task.files.directory)] = task
-        (done,), _ = ray.wait(list(running))
-        task = running.pop(done)
-        if (reason := failure_of(done)) is None:
-            task.files.drop_states()
-            console.print(f"{task.title}: {told(task)}", highlight=False)
-            record(task, recorder)
-        else:
-            console.print(f"{task.title} failed: {reason}", highlight=False, markup=False, soft_wrap=True)
-            failures.append((task, reason))
-    return failures
-
-
-def train_fold(trial: TrialConfig, context: TrialContext, directory: Path) -> Outcome:
-    """The Ray task: trains in a child of the worker's fork server."""
-    return train_alone(trial, context, TrialFiles(directory))
-
-
-def failure_of(done: "ray.ObjectRef[Outcome]") -> str | None:
-    """Returns why a network is not trained, None if it is."""
-    try:
-        outcome: Outcome = ray.get(done)
-    except RayError as error:
-        return (str(error).strip() or type(error).__name__).splitlines()[0]
-    return None if outcome.kind == "completed" else f"{outcome.kind}: {outcome.reason}"
-
-
-def forget_predictions(task: FoldTask) -> None:
-    """Removes what earlier networks of this configuration predicted."""
-    for path in task.folded.folder.glob("out-of-fold*"):
-        shutil.rmtree(path)
-
-
-def told(task: FoldTask) -> str:
-    """Says how well a network does on its fold."""
-    row, metric = task.files.read_history()[-1], task.context.metric
-    return f"{metric} {row.scores[metric]:.4f} on its fold after epoch {row.epoch}"
-
-
-def record(task: FoldTask, recorder: "SweepRecorder") -> None:
-    """Writes a network to MLflow; if that fails it is only said."""
-    from segtrack.recorder import TrackingLostError
-
-    files, source = task.files, task.folded.record
-    epochs = {row.epoch: row.scores for row in files.read_history()}
-    folds = len(task.folded.pool.split.folds)
-    try:
-        recorder.record_fold(source.number, task.fold, folds, dict(source.in_force), epochs, [files.config, files.log])
-    except TrackingLostError as error:
-        logger.warning("%s is missing in MLflow: %s", task.title, error)

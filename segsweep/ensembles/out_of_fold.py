@@ -14,7 +14,7 @@ from segdata.errors import TrialError
 from segdata.prediction_parts import RECORD_FILE, put_in_place
 from segdata.prediction_union import join_predictions
 from segdata.views import PLAIN, View
-from segsweep.ensembles.folds import FoldedTrial
+from segsweep.ensembles.folded_trial import FoldedTrial
 from segsweep.predicting import How, digest_of, network_settings, predict_images
 from segsweep.prediction_source import ImagesSource, Network, images_of_data
 

@@ -70,6 +70,13 @@ def test_a_trial_that_was_moved_out_of_its_sweep_is_enough(run: RunFolder, tmp_p
     assert (source.run, source.networks[0].trial, source.networks[0].config_hash) == (None, "mine", None)
 
 
+def test_folds_epochs_and_averages_import_what_their_sweep_does(run: RunFolder, tmp_path: Path) -> None:
+    for place in ("folds/k5/0001/fold-0", "trials/0000/epochs/0002", "ensembles/averages/f00d"):
+        shutil.copytree(run.trial(2).directory, run.path / place)
+        network = find_source(str(run.path / place), tmp_path, None).networks[0]
+        assert (network.custom_imports, network.folder, network.config_hash) == (("mine",), tmp_path, None)
+
+
 def test_no_such_trial_and_no_weights_say_which_trials_have_some(run: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected a trial of the sweep, but got 7; trials with weights: 0, 2"):
         find_source("first", run.path.parent, 7)

@@ -14,7 +14,8 @@ from segdata.errors import InputError, TrialError
 from segdata.predictions import PredictionSet
 from segscore.metrics import score_predictions
 from segsweep.data_roles import read_roles
-from segsweep.ensembles.folds import FoldedTrial, train_folds
+from segsweep.ensembles.folded_trial import FoldedTrial
+from segsweep.ensembles.folds import train_folds
 from segsweep.ensembles.out_of_fold import out_of_fold
 from segsweep.predicting import How, predict_images
 from segsweep.prediction_source import images_of_data
@@ -143,6 +144,15 @@ def test_data_that_changed_since_is_refused(
     images[0].write_bytes(images[0].read_bytes() + b"\0")
     with pytest.raises(InputError, match="expected the data that the sweep was started with"):
         train_folds(sweep, [record_of(0, "segformer", 1)], FOLDS, quiet())
+    assert not (sweep.path / "folds").exists()
+
+
+def test_folds_that_the_images_do_not_give_leave_nothing_behind(
+    begun: Callable[..., Sweep], record_of: Callable[..., TrialRecord], tmp_path: Path
+) -> None:
+    sweep = begun(tmp_path, "semantic", 4, 2)
+    with pytest.raises(InputError, match="expected at least 7 images in train and val for 7 folds, but got 6"):
+        train_folds(sweep, [record_of(0, "segformer", 1)], 7, quiet())
     assert not (sweep.path / "folds").exists()
 
 
