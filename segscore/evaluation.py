@@ -3,8 +3,8 @@
 May import numpy, `segdata` and this package.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,7 @@ class Evaluation:
         calibration: Of detections or of pixels; None where the set holds labels without probabilities.
         confusion: Pixels by (true class, predicted class), int64 (C, C); None for instances.
         objects_found: How many detections there are on the truth's images; None for label maps.
+        own: Scores by metrics of the user's own.
     """
 
     scores: tuple[Scores, ...]
@@ -48,11 +49,12 @@ class Evaluation:
     calibration: Calibration | None
     confusion: npt.NDArray[np.int64] | None
     objects_found: int | None
+    own: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def values(self) -> dict[str, float]:
         """Every metric by name, unrounded, NaN for what the truth lacks."""
-        values: dict[str, float] = {}
+        values = dict(self.own)
         for scores in self.scores:
             values |= all_metrics(scores)
         if self.miou_per_batch is not None:

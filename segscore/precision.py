@@ -2,16 +2,17 @@
 
 A resample is a weight for each image: how often it was drawn. Weights of 1 give what pycocotools gives; of equal
 confidences, the copies of a detection that a weight stands for come one after the other. Precision is only looked at
-where a right detection stands: elsewhere it is lower than at the right detection before.
+where a right detection stands and a wrong one is next: among right ones it rises, among wrong ones it falls. What
+stands there is told by the sums of the weights of all detections, the same at all thresholds, and of the right or of
+the wrong ones, whichever are fewer.
 
 Legend: B resamples, N images, K classes, A area ranges, T IoU thresholds, R recalls; D detections of one class and
-area in the order of falling confidence; Q the right ones of them, threshold after threshold; X those that count at
-some thresholds only, at the others, threshold after threshold. Imports numpy and `segscore.matching`.
+area in the order of falling confidence; J places where precision is looked at. Imports numpy and `segscore.matching`.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +23,10 @@ __all__ = ["average_precisions"]
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.signedinteger[Any]]
 
 RECALLS: Floats = np.linspace(0.0, 1.0, 101, dtype=np.float64)
-_NUMBERS_AT_ONCE = 50_000
+_NUMBERS_AT_ONCE = 100_000
 
 
 def average_precisions(matches: Matches, weight_BN: Floats | None = None) -> Floats:
@@ -38,16 +39,23 @@ def average_precisions(matches: Matches, weight_BN: Floats | None = None) -> Flo
     Returns:
         float64 (B, T, K, A), 0 to 1; NaN where no object counts.
     """
-    weight = np.ones((1, matches.num_images)) if weight_BN is None else weight_BN
+    weight = np.ones((1, matches.num_images), np.int32) if weight_BN is None else _whole(weight_BN, matches)
     result = np.full((len(weight), len(IOU_THRESHOLDS), matches.num_classes, len(AREAS)), np.nan)
     for index, area, curves in _all_curves(matches):
         object_B = weight @ curves.objects
         present = np.flatnonzero(object_B > 0)
-        size = max(1, _NUMBERS_AT_ONCE // max(1, len(curves.right)))
+        size = max(1, _NUMBERS_AT_ONCE // max(1, len(curves.images)))
         for start in range(0, len(present), size):
             some = present[start : start + size]
             result[some, :, index, area] = curves.mean_precisions(weight[some], object_B[some])
     return result
+
+
+def _whole(weight_BN: Floats, matches: Matches) -> Ints:
+    """Returns the weights as whole numbers, of 32 bits if all sums fit."""
+    largest = weight_BN.max(initial=1.0) * max(len(matches.found.images), 1)
+    whole: Ints = weight_BN.astype(np.int32 if largest < np.iinfo(np.int32).max else np.int64)
+    return whole
 
 
 def _all_curves(matches: Matches) -> Iterator[tuple[int, int, "_Curves"]]:
@@ -67,74 +75,109 @@ def _all_curves(matches: Matches) -> Iterator[tuple[int, int, "_Curves"]]:
 
 
 @dataclass(frozen=True, slots=True)
+class _Threshold:
+    """Where precision is looked at, at one IoU threshold, and the sums of weights that it is made of.
+
+    Attributes:
+        ends: (J,) index among the detections of the last of each row of right ones.
+        summed: Index among the detections of the right or of the wrong ones, whichever are fewer.
+        summed_before: (J,) how many of them stand up to each end.
+        sums_right: Whether those are the right ones.
+        out: Index among the detections of those that do not count at this threshold.
+        out_before: (J,) how many of them stand up to each end.
+    """
+
+    ends: Ints
+    summed: Ints
+    summed_before: Ints
+    sums_right: bool
+    out: Ints
+    out_before: Ints
+
+    @classmethod
+    def of(cls, right_D: Bools, counted_D: Bools) -> Self:
+        """Finds where what stands."""
+        right, wrong, out = (np.flatnonzero(of_D) for of_D in (right_D, ~right_D & counted_D, ~counted_D))
+        wrong_before = np.searchsorted(wrong, right)
+        ends = right[np.flatnonzero(np.diff(wrong_before, append=len(wrong) + 1))]
+        sums_right = len(right) <= len(wrong)
+        summed = right if sums_right else wrong
+        return cls(
+            ends=ends,
+            summed=summed,
+            summed_before=np.searchsorted(summed, ends, side="right"),
+            sums_right=sums_right,
+            out=out,
+            out_before=np.searchsorted(out, ends),
+        )
+
+    def mean_precisions(self, weight_BD: Ints, found_BD: Ints, needed_BR: Ints) -> Floats:
+        """Samples the precision that is held up to each recall, 0 where that recall is not reached; means, (B,).
+
+        Args:
+            weight_BD: How often each detection counts.
+            found_BD: Its sums, up to each detection and with it.
+            needed_BR: The fewest right detections that reach each recall.
+        """
+        resamples, ends = len(weight_BD), len(self.ends)
+        if not ends:
+            return np.zeros(resamples)
+        found_BJ = np.take(found_BD, self.ends, axis=1)
+        if len(self.out):
+            found_BJ -= _sums_before(weight_BD, self.out, self.out_before)
+        summed_BJ = _sums_before(weight_BD, self.summed, self.summed_before)
+        right_BJ = summed_BJ if self.sums_right else found_BJ - summed_BJ
+        precision = np.zeros(resamples * ends + 1)  # of all rows, and a 0 to end with
+        np.divide(right_BJ, np.maximum(found_BJ, 1, out=found_BJ), out=precision[:-1].reshape(resamples, ends))
+        # All rows are searched at once: each begins where no value of the one before can be.
+        apart_B = np.arange(resamples)[:, None] * (needed_BR.max() + 1)
+        if apart_B[-1] + apart_B[-1] < np.iinfo(right_BJ.dtype).max:
+            apart_B = apart_B.astype(right_BJ.dtype)
+        needed = (needed_BR.astype(apart_B.dtype) + apart_B).ravel()
+        place_BR = np.searchsorted((right_BJ + apart_B).ravel(), needed).reshape(needed_BR.shape)
+        end_B = np.arange(1, resamples + 1)[:, None] * ends
+        reached_BR = place_BR < end_B
+        # The highest precision between one recall's place and the next one's, then from there on.
+        highest_BR = np.maximum.reduceat(precision, np.minimum(place_BR, end_B).ravel())
+        highest_BR = highest_BR.reshape(place_BR.shape) * reached_BR
+        mean: Floats = np.maximum.accumulate(highest_BR[:, ::-1], axis=1).mean(axis=1)
+        return mean
+
+
+@dataclass(frozen=True, slots=True)
 class _Curves:
-    """The precision-recall curves of one class and area at all thresholds, before images are weighted.
+    """The precision-recall curves of one class and area, before images are weighted.
 
     Attributes:
         objects: (N,) how many each image has.
         images: (D,) image of each detection that counts at some threshold.
-        right: (Q,) index among the detections.
-        starts: (T + 1,) where a threshold's right detections start among all, and the end.
-        out: (X,) index among the detections.
-        out_before: (Q,) how many of the X stand before each right detection, those of lower thresholds included.
-        out_at_start: (Q,) how many of the X belong to lower thresholds.
+        thresholds: One an IoU threshold.
     """
 
-    objects: Floats
+    objects: Ints
     images: Ints
-    right: Ints
-    starts: Ints
-    out: Ints
-    out_before: Ints
-    out_at_start: Ints
+    thresholds: tuple[_Threshold, ...]
 
     @classmethod
     def of(cls, object_N: Ints, image_D: Ints, right_DT: Bools, counted_DT: Bools) -> Self:
         """Finds where what stands."""
-        detections, thresholds = right_DT.shape
-        threshold_Q, right_Q = np.nonzero(right_DT.T)
-        threshold_X, out_X = np.nonzero(~counted_DT.T)
-        placed_Q, placed_X = threshold_Q * detections + right_Q, threshold_X * detections + out_X
-        return cls(
-            objects=object_N.astype(np.float64),
-            images=image_D,
-            right=right_Q,
-            starts=np.searchsorted(threshold_Q, np.arange(thresholds + 1)),
-            out=out_X,
-            out_before=np.searchsorted(placed_X, placed_Q),
-            out_at_start=np.searchsorted(placed_X, threshold_Q * detections),
-        )
+        thresholds = zip(right_DT.T, counted_DT.T, strict=True)
+        return cls(object_N, image_D, tuple(_Threshold.of(right_D, counted_D) for right_D, counted_D in thresholds))
 
-    def mean_precisions(self, weight_BN: Floats, object_B: Floats) -> Floats:
-        """Samples the precision that is held up to each recall, 0 where that recall is not reached; means, (B, T)."""
-        resamples, thresholds = len(weight_BN), len(self.starts) - 1
-        if not len(self.right):
-            return np.zeros((resamples, thresholds))
-        weight_BD = weight_BN[:, self.images]
-        right = np.cumsum(np.take(weight_BD, self.right, axis=1))  # over all rows, so that it never falls
-        before = np.concatenate([[0.0], right])
-        offset = np.arange(resamples)[:, None] * len(self.right)
-        start_BT, end_BT = offset + self.starts[:-1], offset + self.starts[1:]
-        base_BT = before[start_BT]
-        precision = self._precision(weight_BD, right.reshape(resamples, -1), base_BT)
-        wanted_BTR = base_BT[:, :, None] + _objects_at_recall(object_B)[:, None]
-        place = np.maximum(np.searchsorted(right, wanted_BTR.ravel()).reshape(wanted_BTR.shape), start_BT[:, :, None])
-        reached = place < end_BT[:, :, None]
-        # The highest precision between one recall's place and the next one's, then from there on.
-        place = np.minimum(place, end_BT[:, :, None])
-        highest = np.maximum.reduceat(np.append(precision.ravel(), 0.0), place.ravel()).reshape(place.shape)
-        highest[~reached] = 0.0
-        mean: Floats = np.maximum.accumulate(highest[..., ::-1], axis=-1).mean(axis=-1)
-        return mean
+    def mean_precisions(self, weight_BN: Ints, object_B: Ints) -> Floats:
+        """Returns the mean precision over the recalls, (B, T)."""
+        weight_BD = np.take(weight_BN, self.images, axis=1)
+        found_BD = np.cumsum(weight_BD, axis=1, dtype=weight_BD.dtype)
+        needed_BR = _objects_at_recall(object_B.astype(np.float64)).astype(np.int64)
+        means = [threshold.mean_precisions(weight_BD, found_BD, needed_BR) for threshold in self.thresholds]
+        return np.stack(means, axis=1)
 
-    def _precision(self, weight_BD: Floats, right_BQ: Floats, base_BT: Floats) -> Floats:
-        """Returns the precision at each right detection, (B, Q), 0 where nothing is found yet."""
-        found = np.take(np.cumsum(weight_BD, axis=1), self.right, axis=1)
-        if len(self.out):
-            out = np.cumsum(np.pad(weight_BD[:, self.out], ((0, 0), (1, 0))), axis=1)
-            found -= np.take(out, self.out_before, axis=1) - np.take(out, self.out_at_start, axis=1)
-        right = right_BQ - np.repeat(base_BT, np.diff(self.starts), axis=1)
-        return np.divide(right, found, out=np.zeros_like(right), where=found > 0)
+
+def _sums_before(weight_BD: Ints, chosen: Ints, before_J: Ints) -> Ints:
+    """Returns the sums of the weights of the first `before_J` of the chosen detections, (B, J)."""
+    sums = np.zeros((len(weight_BD), len(chosen) + 1), dtype=weight_BD.dtype)
+    np.cumsum(np.take(weight_BD, chosen, axis=1), axis=1, out=sums[:, 1:])
+    return np.take(sums, before_J, axis=1)
 
 
 def _objects_at_recall(object_B: Floats) -> Floats:

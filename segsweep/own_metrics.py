@@ -21,7 +21,15 @@ from segscore.metrics import METRICS
 from segscore.own_metric import LabelMaps, OwnMetric, Task
 from trainables.limits import COSTS
 
-__all__ = ["is_function", "name_problem", "read_own_metrics", "try_own_metrics", "with_own_metrics"]
+__all__ = [
+    "is_function",
+    "name_problem",
+    "read_named_metrics",
+    "read_own_metrics",
+    "scores_by",
+    "try_own_metrics",
+    "with_own_metrics",
+]
 
 Truth = InstanceDataset | SemanticDataset
 Mode = Literal["max", "min"]
@@ -99,6 +107,39 @@ def read_own_metrics(
         )
     except InputError as error:
         raise SweepFileError(str(error)) from error
+
+
+def read_named_metrics(texts: Sequence[str], task: Task) -> tuple[OwnMetric, ...]:
+    """Reads metrics that a command names, each FILE.py:FUNCTION.
+
+    Raises:
+        InputError: One is none, its file does not run, or two have one name.
+    """
+    metrics: dict[str, OwnMetric] = {}
+    for text in texts:
+        where = f"--metric {text}"
+        file, _, name = text.rpartition(":")
+        problem = name_problem(name) if is_function(text) else f"expected FILE.py:FUNCTION, but got {text!r}. Write so"
+        if problem is None and name in metrics:
+            problem = f"expected functions of different names, but got {name} again. Rename one"
+        if problem is None and not Path(file).is_file():
+            problem = f"expected a Python file at {file}, but got none. Check the path"
+        if problem is not None:
+            raise InputError(f"{where}: {problem}.")
+        metrics[name] = OwnMetric.read(Path(file).absolute(), name, task, where)
+    return tuple(metrics.values())
+
+
+def scores_by(metrics: Sequence[OwnMetric], truth: Truth, predictions: PredictionSet) -> dict[str, float]:
+    """Scores a prediction set by the user's own metrics.
+
+    Raises:
+        InputError: A function raises, or returns no number; with its file and line.
+    """
+    try:
+        return {metric.name: metric.of_set(truth, predictions) for metric in metrics}
+    except TrialError as error:
+        raise InputError(f"--metric: {error}") from error
 
 
 def try_own_metrics(metrics: Sequence[OwnMetric], modes: Mapping[str, Mode], truth: Truth, source: Path | None) -> None:

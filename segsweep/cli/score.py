@@ -1,6 +1,7 @@
 """`segsweep score`: a prediction set against the truth, and against another set. Imports Typer, rich and segscore."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from segdata.predictions import PredictionSet
 from segscore import Difference, Evaluation, Interval, differences, evaluate, fitting_limit, intervals
 from segsweep.cli.score_record import comparison_record, score_record
 from segsweep.cli.score_tables import print_comparison, print_confusion, print_notes, print_reliability, print_scores
+from segsweep.own_metrics import read_named_metrics, scores_by
 from segsweep.truth_source import read_truth
 
 __all__ = ["score"]
@@ -29,6 +31,7 @@ def score(
     max_detections: Annotated[
         int | None, typer.Option(help="Detections that count an image and class; default: all there are.")
     ] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="FILE.py:FUNCTION, a metric of your own.")] = None,
     batch: Annotated[int, typer.Option(help="Images a batch, for the mean IoU over batches.")] = 8,
     resamples: Annotated[int, typer.Option(help="Resamples of the images, for intervals and test; 0: none.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 7,
@@ -43,12 +46,15 @@ def score(
     first = PredictionSet.open(predictions)
     second = None if against is None else PredictionSet.open(against)
     _check_options(first, second, resamples, confusion, calibration)
+    own = read_named_metrics(metric or [], first.meta.task)
     labelled = read_truth(truth, first.meta.task, images)
     limit = _limit(labelled, first, second, max_detections)
     console = Console(width=_WIDTH, markup=False, highlight=False)
     with Console(stderr=True).status("matching"):
-        one = evaluate(labelled, first, max_detections=limit, batch=batch)
+        one = replace(evaluate(labelled, first, max_detections=limit, batch=batch), own=scores_by(own, labelled, first))
         other = None if second is None else evaluate(labelled, second, max_detections=limit, batch=batch)
+        if other is not None and second is not None:
+            other = replace(other, own=scores_by(own, labelled, second))
     sure: dict[str, Interval] = {}
     apart: dict[str, Difference] = {}
     with Console(stderr=True).status("resampling the images"):

@@ -1,6 +1,7 @@
 """`segsweep score`: the tables at 80 columns, two sets against each other, the JSON, and wrong input."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -271,3 +272,49 @@ def test_truth_of_the_other_task_is_refused(instance: tuple[Path, Path], semanti
     error = run(semantic[0], instance[1]).exception
     assert isinstance(error, InputError)
     assert "expected predictions of the truth's task, instance, but got semantic" in str(error)
+
+
+OWN = """
+def share(truths, predictions, ignore_index):
+    pairs = list(zip(truths, predictions))
+    return sum((t == p).mean() for t, p in pairs) / len(pairs)
+
+
+def found(truth, found):
+    return len(found) / len(truth["annotations"])
+
+
+def broken(truth, found):
+    return 1 / 0
+"""
+
+
+def test_a_metric_of_ones_own_is_scored_beside_the_others(
+    instance: tuple[Path, Path], semantic: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    predictions, labels, images = semantic
+    result = run(
+        predictions, labels, "--images", images, "--metric", f"{tmp_path}/own.py:share", "--against", predictions
+    )
+    assert rows_of(result)["share"][:3] == ["1.0000", "1.0000", "+0.0000"]
+    told = json.loads(run(*instance, "--metric", f"{tmp_path}/own.py:found", "--json").output)
+    assert told["metrics"]["found"] == 1.0 and told["metrics"]["segm_mAP"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ("own.py", r"--metric .*own\.py: expected FILE\.py:FUNCTION, but got"),
+        ("gone.py:found", r"expected a Python file at .*gone\.py, but got none"),
+        ("own.py:none", r"expected a function none in .*own\.py, but got none"),
+        ("own.py:share", r"expected share to take truth, found, but got \(truths, predictions, ignore_index\)"),
+        ("own.py:broken", r"--metric: .*own\.py:12: expected a metric that returns, but got ZeroDivisionError"),
+    ],
+)
+def test_a_metric_of_ones_own_that_is_wrong_is_told(
+    instance: tuple[Path, Path], tmp_path: Path, metric: str, message: str
+) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    result = run(*instance, "--metric", f"{tmp_path}/{metric}")
+    assert isinstance(result.exception, InputError) and re.search(message, str(result.exception)), result.exception
