@@ -13,7 +13,8 @@ from segsweep.data_roles import RoleData
 from segsweep.ensembles.averages import average_members
 from segsweep.ensembles.ensemble_config import EnsembleConfig
 from segsweep.ensembles.epochs import epoch_members
-from segsweep.ensembles.folds import FoldedTrial, train_folds
+from segsweep.ensembles.folded_trial import FoldedTrial
+from segsweep.ensembles.folds import train_folds
 from segsweep.ensembles.judge import OUT_OF_FOLD, Judge, judge_by_role
 from segsweep.ensembles.library import Entry, named_once
 from segsweep.ensembles.members import Shelf, best_records, trial_entries
