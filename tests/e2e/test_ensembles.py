@@ -1,0 +1,126 @@
+"""`segsweep ensemble` after a real sweep: folds, views, epochs, averages, another tool, limits, wrong input."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ensembling.ensemble_file import read_ensemble
+from segdata.coco import read_coco
+from segdata.instances import InstanceDataset, rle_of
+from segdata.predictions import PredictionSet
+from segdata.rle import rle_bbox
+
+pytestmark = pytest.mark.slow
+
+IMAGES = 12
+
+
+@pytest.fixture(scope="module")
+def swept(shared_workplace: Any) -> Any:
+    place = shared_workplace
+    place.synthesize(IMAGES)
+    place.run("data", "split", "data", "--out", "split.json", "--val", "0.25", "--test", "0.25")
+    place.write_sweep(
+        {"epochs": 4, "validation_interval": 1},
+        {"lr": {"choice": [1e-3, 2e-3]}},
+        data={"dataset": "data", "split": "split.json"},
+        budget={"trials": 2, "concurrent": 1},
+        storage={"keep_epochs": 2},
+    )
+    place.run("run", "sweep.yaml")
+    return place
+
+
+def results_of(truth: InstanceDataset) -> list[dict[str, Any]]:
+    """A tool that finds what is there."""
+    sizes = {image.id: (image.height, image.width) for image in truth.images}
+    masks = [(one, rle_of(one, *sizes[one.image_id])) for one in truth.objects]
+    return [
+        {
+            "image_id": one.image_id,
+            "category_id": one.category_id,
+            "score": 0.9,
+            "bbox": list(rle_bbox(rle)),
+            "segmentation": rle.to_coco(),
+        }
+        for one, rle in masks
+    ]
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_folds_views_and_another_tool_are_chosen_from_out_of_fold(swept: Any) -> None:
+    folds = ("ensemble", "tiny", "--top", "2", "--folds", "2", "--tta", "hflip", "--select", "greedy", "--json")
+    result = json.loads(swept.run(*folds).stdout)
+    assert (result["role"], result["chosen_on"]) == ("test", "out-of-fold")
+    names = [row["name"] for row in result["rows"]]
+    assert sorted(names[:2]) == ["0000", "0001"] and sorted(names[2:4]) == ["0000 folds", "0001 folds"]
+    assert names[4:] == ["wbf of views", "wbf chosen"]
+    chosen = result["rows"][5]["selection"]
+    assert chosen["score"] >= chosen["best_single"]["score"]
+    record = read_ensemble(swept.run_folder.ensembles / "test-top2-tta-folds" / "wbf-chosen")
+    by_name: dict[str, list[float]] = {}
+    for member in record.members:
+        by_name.setdefault(member.name, []).append(member.weight)
+    assert all(len(weights) == 2 and weights[0] == weights[1] for weights in by_name.values())
+    assert sum(map(sum, by_name.values())) == pytest.approx(1)
+    trained = {path: path.stat().st_mtime_ns for path in swept.run_folder.folds.rglob("best.pth")}
+    assert len(trained) == 4
+
+    truth = read_coco(swept.folder / "data" / "annotations.json")
+    split = json.loads((swept.folder / "split.json").read_text())
+    pool = [*split["folds"][0]["train"], *split["folds"][0]["val"]]
+    preds = swept.folder / "preds"
+    preds.mkdir()
+    for role, images in (("test", split["test"]), ("out-of-fold", pool)):
+        (preds / f"{role}.json").write_text(json.dumps(results_of(truth.subset(tuple(images)))))
+    beside = json.loads(swept.run(*folds, "--add", "oracle=preds").stdout)
+    assert {path: path.stat().st_mtime_ns for path in swept.run_folder.folds.rglob("best.pth")} == trained
+    scores = {row["name"]: row["scores"]["segm_mAP"] for row in beside["rows"]}
+    assert scores["oracle"] == 1 and scores["wbf chosen"] == 1
+    file = swept.run_folder.ensembles / "test-top2-tta-folds" / "wbf-chosen" / "ensemble.json"
+    refused = swept.run("predict", "--ensemble", str(file), "--role", "test", "--out", "new", expect=2)
+    assert "expected members that are networks, but got oracle, predictions of another tool" in refused.stderr
+
+
+def test_epochs_and_averages_are_candidates_and_limits_hold(swept: Any) -> None:
+    more = ("ensemble", "tiny", "--top", "2", "--epochs", "--averages", "--most-models", "1", "--select", "greedy")
+    result = json.loads(swept.run(*more, "--json").stdout)
+    names = [row["name"] for row in result["rows"]]
+    assert {"0000 epoch 2", "0001 epoch 4", "0000 epochs averaged"} <= set(names)
+    chosen = result["rows"][-1]
+    assert (chosen["name"], chosen["networks"]) == ("wbf chosen", 1)
+    folder = swept.run_folder.ensembles / "test-top2-epochs-averages" / "wbf-chosen"
+    swept.run("predict", "--ensemble", str(folder / "ensemble.json"), "--role", "test", "--out", "again")
+    one, other = (PredictionSet.open(path) for path in (swept.folder / "again", folder / "predictions"))
+    assert (one.path / "instances.json").read_bytes() == (other.path / "instances.json").read_bytes()
+    shown = swept.run(*more)
+    assert max(len(line) for line in shown.stdout.splitlines() if not line.startswith(("predictions", "label"))) <= 80
+    too_dear = swept.run("ensemble", "tiny", "--top", "2", "--most-ms", "0.001", expect=2)
+    assert "expected a candidate of at most 0.001 ms an image, but got none" in too_dear.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--tta", "tilt"), "--tta: expected plain, or words of hflip"),
+        (("--tta", "hflip,hflip"), "--tta: expected each view beside the plain one once"),
+        (("--folds", "1"), "--folds: expected two folds or more, or 0 for none, but got 1"),
+        (("--folds", "2", "--epochs"), "--epochs: expected folds alone"),
+        (("--select", "best"), "--select: expected 'all' or 'greedy', but got best"),
+        (("--add", "nowhere"), "--add: expected NAME=FOLDER, but got 'nowhere'"),
+        (("--add", "tool=nowhere"), "expected train.json or val.json or test.json, but got none of them"),
+        (("--stride", "0"), "--stride: expected greater than or equal to 1, but got 0"),
+        (("--method", "soft-vote"), "--method: expected a fusion method of the task instance"),
+        (("--on", "select"), "--on: expected one of the sweep's roles (train, val, test), but got 'select'"),
+    ],
+)
+def test_wrong_input_is_one_line_and_leaves_nothing(swept: Any, arguments: tuple[str, ...], message: str) -> None:
+    before = listing(swept.folder)
+    refused = swept.run("ensemble", "tiny", *arguments, "--top", "2", expect=2)
+    assert message in refused.stderr and len(refused.stderr.strip().splitlines()) == 1, refused.stderr
+    assert listing(swept.folder) == before
