@@ -168,6 +168,19 @@ def test_what_a_network_cannot_give_is_refused_before_it_predicts(
         assert not any(PredictionParts(wanted.parts).has(file) for file in wanted.files)
 
 
+@pytest.mark.slow
+def test_probabilities_that_no_disk_holds_are_refused_before_the_first_image(
+    job: Jobs, follow: Callable[..., tuple[list[dict[str, Any]], Ended]], tmp_path: Path
+) -> None:
+    wanted = job("segformer", "huge")
+    huge = ImageFile(PredictedImage(id=99, file_name="99.png", width=10_000_000, height=10_000_000), 100)
+    wanted = replace(wanted, files=(*wanted.files, huge), missing=wanted.missing | {"99.png"})
+    messages, _ = follow(start_child(JOB, wanted, tmp_path / "refused.log"))
+    assert "GB of free disk for class probabilities (an upper bound" in messages[0]["reason"]
+    assert "Store them coarser, such as by --stride" in messages[0]["reason"]
+    assert not any(PredictionParts(wanted.parts).has(file) for file in wanted.files)
+
+
 def test_only_a_network_of_the_wanted_task_passes(tmp_path: Path) -> None:
     job = PredictionJob(tmp_path, tmp_path, tmp_path, (), frozenset(), tmp_path, task="semantic", stride=4)
     refuse_unfit(job, "semantic")
