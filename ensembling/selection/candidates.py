@@ -42,6 +42,7 @@ class SelectionRules:
         bags: Forward selections, each from some of the candidates; their counts are added up.
         bag_share: Share of the candidates in a bag, in (0, 1]. Up to five candidates are all in one bag.
         tuning_trials: Settings and weights that Optuna tries; 0 = none.
+        least_gain: A member without which the score falls by no more than this is left out, in units of the score.
         seed: Of bags and Optuna.
         most_models: Different networks in the ensemble at most; None = any number.
         most_milliseconds: Milliseconds an image of all members together at most; None = any.
@@ -53,6 +54,7 @@ class SelectionRules:
     bags: int = 10
     bag_share: float = 0.5
     tuning_trials: int = 60
+    least_gain: float = 0.0
     seed: int = 0
     most_models: int | None = None
     most_milliseconds: float | None = None
@@ -69,6 +71,7 @@ class SelectionRules:
         _require(self.bags >= 1, "bags", "at least 1", self.bags)
         _require(0.0 < self.bag_share <= 1.0, "bag_share", "above 0 and at most 1", self.bag_share)
         _require(self.tuning_trials >= 0, "tuning_trials", "at least 0", self.tuning_trials)
+        _require(0.0 <= self.least_gain < math.inf, "least_gain", "a number from 0", self.least_gain)
         _require(self.seed >= 0, "seed", "at least 0", self.seed)
         _require(self.most_models is None or self.most_models >= 1, "most_models", "at least 1", self.most_models)
         most = self.most_milliseconds

@@ -119,11 +119,11 @@ def bagged(pool: Sequence[int], rate: Rate, fits: Fits, rules: SelectionRules) -
     return whole_weights({index: weights[index] for index in sorted(kept)})
 
 
-def pruned(weights: Weights, rate: Rate) -> dict[int, int]:
-    """Leaves out, one after the other, members without which the ensemble is worth no less.
+def pruned(weights: Weights, rate: Rate, least_gain: float = 0.0) -> dict[int, int]:
+    """Leaves out, one after the other, members that add no more than `least_gain`; the others keep their weights.
 
-    Each time the one goes without which it is worth most; of equal ones that of the least weight, then of the higher
-    number.
+    Each time the one goes without which the ensemble is worth most; of equal ones that of the least weight, then of the
+    higher number.
     """
     kept = dict(weights)
     worth = rate([kept])[0]
@@ -131,7 +131,7 @@ def pruned(weights: Weights, rate: Rate) -> dict[int, int]:
         others = [{other: weight for other, weight in kept.items() if other != index} for index in kept]
         rated = zip(rate(others), kept, others, strict=True)
         best, _, rest = max(rated, key=lambda row: (row[0], -kept[row[1]], row[1]))
-        if best < worth:
+        if best < worth - least_gain:
             break
         kept, worth = rest, best
     return kept

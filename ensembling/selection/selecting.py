@@ -75,7 +75,7 @@ class Selection:
         best_single: The name of the best candidate within the limits, and its score.
         fell_back: Whether no ensemble was better than that candidate, which then is the only member.
         default_score: Score with the weights that the selection gave and the settings that it began with.
-        evaluations: How many ensembles were judged for it, single candidates among them.
+        evaluations: How many ensembles were judged for it, single candidates among them; those of the estimate aside.
         estimate: What to expect on other images; None where it was not asked for, or can't be had.
     """
 
@@ -138,7 +138,7 @@ def select_ensemble(
         seed=rules.seed,
     )
     if rules.select == "greedy":
-        weights = pruned(weights, choice.rate(ALL, settings))
+        weights = pruned(weights, choice.rate(ALL, settings), rules.least_gain)
     found = Blend.of(method, weights, settings)
     kept = choice.guarded(found, best)
     own = library.gains([_own(best)])[0]
@@ -214,11 +214,12 @@ class _Choice:
             for index in best_first(pool, rate):
                 kept += [index] if fits([*kept, index]) else []
             return {index: 1 for index in sorted(kept)}
-        many = pruned(bagged(pool, rate, fits, self.rules), rate)
+        least = self.rules.least_gain
+        many = pruned(bagged(pool, rate, fits, self.rules), rate, least)
         single = self.library.gains([_own(self.best_single(images))], images)[0]
         if is_gain(rate([many])[0], single):
             return many
-        one_bag = pruned(forward(pool, rate, fits, self.rules.rounds), rate)
+        one_bag = pruned(forward(pool, rate, fits, self.rules.rounds), rate, least)
         return max([many, one_bag], key=lambda weights: rate([weights])[0])
 
     def guarded(self, found: Blend, best: int) -> Blend:

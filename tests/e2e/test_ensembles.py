@@ -91,7 +91,7 @@ def test_epochs_and_averages_are_candidates_and_limits_hold(swept: Any) -> None:
     more = ("ensemble", "tiny", "--top", "2", "--epochs", "--averages", "--most-models", "1", "--select", "greedy")
     result = json.loads(swept.run(*more, "--json").stdout)
     names = [row["name"] for row in result["rows"]]
-    assert {"0000 epoch 2", "0001 epoch 4", "0000 epochs averaged"} <= set(names)
+    assert {"0000 epoch 3", "0001 epoch 4", "0000 epochs averaged"} <= set(names)
     chosen = result["rows"][-1]
     assert (chosen["name"], chosen["networks"]) == ("wbf chosen", 1)
     folder = swept.run_folder.ensembles / "test-top2-epochs-averages" / "wbf-chosen"

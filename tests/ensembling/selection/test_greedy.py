@@ -104,6 +104,14 @@ def test_what_adds_something_stays() -> None:
     assert pruned(kept, rate_by(lambda weights: float(len(weights)))) == kept
 
 
+def test_what_adds_less_than_is_asked_for_is_dropped() -> None:
+    """0 adds 0.5, 1 adds 0.25, 2 adds 0.125."""
+    rate = rate_by(lambda weights: sum(0.5 ** (index + 1) for index in weights))
+    assert pruned({0: 1, 1: 1, 2: 1}, rate, 0.1) == {0: 1, 1: 1, 2: 1}
+    assert pruned({0: 1, 1: 1, 2: 1}, rate, 0.125) == {0: 1, 1: 1}
+    assert pruned({0: 1, 1: 1, 2: 1}, rate, 0.25) == {0: 1}
+
+
 def test_the_best_come_first_and_those_without_score_last() -> None:
     worths = {0: 0.5, 1: -float("inf"), 2: 0.7, 3: 0.5}
     assert best_first(range(4), rate_by(lambda weights: worths[next(iter(weights))])) == [2, 0, 3, 1]
