@@ -135,7 +135,7 @@ def told_apart(job: PredictionJob, group: Sequence[ImageFile]) -> Iterator[None]
         view = job.view
         if view.scale == 1 and view.window_px is None and not view.lies:
             raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise TrialError.of(
             f"expected a network that takes images in the view {view}, but it failed: {reason}",
             where=job.images / group[0].image.file_name,

@@ -172,10 +172,10 @@ def predict_members(
     done: list[Predicted] = []
     for number, network in enumerate(recipe.networks):
         whose = name if network.trial is None else f"trial {network.trial}"
-        seen = "" if network.view == PLAIN else f" {network.view}"
-        member = folder / f"{number:02d}-{network.trial or 'network'}{seen.replace(' ', '-')}"
+        seen = "" if network.view == PLAIN else f"-{network.view}"
+        member = folder / f"{number:02d}-{network.trial or 'network'}{seen}"
         to_come = len(recipe.networks) - number + 1  # and the fused one
-        title = f"{whose} predicts{seen}"
+        title = f"{whose} predicts"
         done.append(predict_images(network, images, member, how, console, title, task=recipe.task, sets=to_come))
     return done
 
