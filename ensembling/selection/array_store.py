@@ -63,7 +63,6 @@ class ArrayStore:
         start, shape = self._places[key]
         if len(self._mapped) < self._size:
             assert self._file is not None
-            self._file.flush()
             # Copy on write, since a compiled loop is compiled anew for arrays that can't be written to.
             self._mapped = np.asarray(np.memmap(self._file, dtype=np.uint8, mode="c", shape=(self._size,)))
         return self._mapped[start : start + int(np.prod(shape))].reshape(shape)
@@ -71,11 +70,13 @@ class ArrayStore:
     def _append(self, array: Bytes) -> None:
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="segsweep-selection-")  # noqa: SIM115 (it lives as we do)
+                # It lives as long as we do.
+                self._file = tempfile.TemporaryFile(prefix="segsweep-selection-", buffering=0)  # noqa: SIM115
                 weakref.finalize(self, self._file.close)
             self._file.seek(self._size)
-            self._file.write(array.data)
-            self._file.flush()
+            rest = array.data.cast("B")
+            while rest:
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
             free = shutil.disk_usage(tempfile.gettempdir()).free / 2**20
             raise InputError.of(

@@ -118,12 +118,12 @@ def require_one_fits(candidates: Sequence[Candidate], rules: SelectionRules) -> 
     cheapest = min(candidates, key=lambda known: (len(models_of([known])), known.milliseconds or 0.0, known.name))
     if rules.most_models is None or len(models_of([cheapest])) <= rules.most_models:
         cheapest = min(candidates, key=lambda known: (known.milliseconds or 0.0, known.name))
-    limits = {"models": rules.most_models, "ms an image": rules.most_milliseconds}
-    told = " and ".join(f"at most {limit:g} {unit}" for unit, limit in limits.items() if limit is not None)
-    cost = f"{len(models_of([cheapest]))} models"
-    cost += "" if cheapest.milliseconds is None else f", {cheapest.milliseconds:g} ms an image"
+    limits = {"networks": rules.most_models, "milliseconds an image": rules.most_milliseconds}
+    told = " and ".join(f"{unit} <= {limit:g}" for unit, limit in limits.items() if limit is not None)
+    cost = f"networks: {len(models_of([cheapest]))}"
+    cost += "" if cheapest.milliseconds is None else f", milliseconds: {cheapest.milliseconds:g}"
     raise InputError.of(
-        f"expected a candidate of {told}, but got none; the cheapest is {cheapest.name} ({cost})",
+        f"expected a candidate with {told}, but got none; the cheapest is {cheapest.name} ({cost})",
         where="limits of the ensemble",
         cure="Raise them, or add a cheaper candidate.",
     )

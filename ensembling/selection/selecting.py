@@ -54,6 +54,8 @@ class SelectedMember:
 class Estimate:
     """Scores on images that the choice did not see: chosen on the one half, scored on the other; mean of both ways.
 
+    The two are to be compared with each other, not with scores of all images: average precision of a half is another.
+
     Attributes:
         ensemble: Of the greedy selection, with the settings that it begins with.
         single: Of the best single candidate.
@@ -75,7 +77,8 @@ class Selection:
         best_single: The name of the best candidate within the limits, and its score.
         fell_back: Whether no ensemble was better than that candidate, which then is the only member.
         default_score: Score with the weights that the selection gave and the settings that it began with.
-        evaluations: How many ensembles were judged for it, single candidates among them; those of the estimate aside.
+        evaluations: How many ensembles were judged for it, single candidates among them. Those of the estimate, and
+            those that the library knew from another selection, are not counted.
         estimate: What to expect on other images; None where it was not asked for, or can't be had.
     """
 

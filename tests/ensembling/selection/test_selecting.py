@@ -260,9 +260,9 @@ def test_limits_of_models_and_milliseconds_are_kept(tmp_path: Path) -> None:
 def test_where_none_fits_the_cheapest_is_named(tmp_path: Path) -> None:
     candidates, truth = of_shares(tmp_path, {"a": [0.9], "b": [0.8]})
     known = with_costs(candidates, a=(("n1", "n2"), 30.0), b=(("n1", "n2", "n3"), 20.0))
-    with pytest.raises(InputError, match=r"at most 1 models, but got none; the cheapest is a \(2 models, 30 ms"):
+    with pytest.raises(InputError, match=r"networks <= 1, but got none; the cheapest is a \(networks: 2, mill.*: 30\)"):
         chosen(known, truth, rules=replace(UNTUNED, most_models=1))
-    with pytest.raises(InputError, match=r"at most 5 ms an image, but got none; the cheapest is b \(3 models, 20 ms"):
+    with pytest.raises(InputError, match=r"milliseconds an image <= 5, but got none; the cheapest is b \(networks: 3"):
         chosen(known, truth, rules=replace(UNTUNED, most_milliseconds=5.0))
     with pytest.raises(InputError, match="most_milliseconds: expected the milliseconds an image of a, but got none"):
         chosen(candidates, truth, rules=replace(UNTUNED, most_milliseconds=5.0))
