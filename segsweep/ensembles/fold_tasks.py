@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import RayError
@@ -51,9 +51,7 @@ def run_tasks(
 
     Where a network crashed or ran out of memory, no more of its configuration are begun.
     """
-    train = ray.remote(train_fold).options(
-        num_cpus=resources.cpu, num_gpus=resources.gpu, max_retries=tasks[0].context.max_failures
-    )
+    train = as_task(resources, tasks[0].context.max_failures)
     waiting, failures = list(tasks), []
     running: dict[ray.ObjectRef[Outcome], FoldTask] = {}
     while waiting or running:
@@ -80,6 +78,16 @@ def run_tasks(
 def train_fold(trial: TrialConfig, context: TrialContext, directory: Path) -> Outcome:
     """The Ray task: trains in a child of the worker's fork server."""
     return train_alone(trial, context, TrialFiles(directory))
+
+
+def as_task(resources: TrialResources, max_retries: int) -> Any:
+    """Returns the Ray task.
+
+    A worker's fork server sees the GPU of the worker's first task for good. Ray gives each task with a GPU a worker of
+    its own if the GPU is asked for where the task is made, but not by `options`; a test pins it.
+    """
+    made = ray.remote(num_cpus=resources.cpu, num_gpus=resources.gpu, max_retries=max_retries)
+    return made(train_fold)
 
 
 def outcome_of(done: "ray.ObjectRef[Outcome]") -> Outcome:

@@ -30,7 +30,7 @@ def swept(shared_workplace: Any) -> Any:
             "scheduler": {"asha": {"grace_epochs": 1, "reduction_factor": 2}},
             "points": [{"lr": 1e-3}, {"lr": 1e-3}, {"lr": 1e-7}, {"lr": 1e-7}],
         },
-        storage={"keep_checkpoints": 3},
+        storage={"keep_checkpoints": 3, "keep_epochs": 2},
     )
     place.ran = place.run("run", "sweep.yaml")
     return place
@@ -74,6 +74,9 @@ def test_only_the_best_trials_keep_their_weights(swept: Any) -> None:
     kept = [swept.run_folder.trial(record.number).best.is_file() for record in ranked]
     assert kept == [True] * 3 + [False] * (TRIALS - 3)
     assert not any(swept.run_folder.trial(record.number).last.exists() for record in ranked)
+    for place, record in enumerate(ranked):
+        late = tuple(epoch for epoch in (2, 3) if epoch in record.scores)  # of the second half of three
+        assert swept.run_folder.trial(record.number).kept_epochs() == (late if place < 3 else ())
 
 
 def test_mlflow_holds_the_sweep_its_trials_and_their_files(swept: Any) -> None:

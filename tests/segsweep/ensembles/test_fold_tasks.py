@@ -11,7 +11,7 @@ from rich.console import Console
 
 from segsweep.data_roles import read_roles
 from segsweep.ensembles import fold_tasks
-from segsweep.ensembles.fold_tasks import FoldTask, run_tasks
+from segsweep.ensembles.fold_tasks import FoldTask, as_task, run_tasks
 from segsweep.ensembles.folded_trial import FoldedTrial
 from segsweep.ensembles.folds import context_of
 from segsweep.ensembles.pool import pool_of
@@ -79,3 +79,9 @@ def test_a_crash_ends_its_configuration_and_a_lost_worker_only_itself(
     said = console.file.getvalue()
     assert "fold 2 of trial 0002: mIoU 0.5000 on its fold after epoch 4" in said
     assert "fold 1 of trial 0001" not in said
+
+
+def test_each_network_with_a_gpu_gets_a_worker_of_its_own() -> None:
+    """Its fork server would hand the first one's GPU to all that come after it."""
+    assert as_task(TrialResources(1, 0.5, 1), 0)._default_options["max_calls"] == 1
+    assert "max_calls" not in as_task(TrialResources(1, 0, 1), 0)._default_options
