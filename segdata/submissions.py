@@ -249,7 +249,8 @@ def _disjoint(rles: Sequence[Rle]) -> list[Rle]:
 def _checked_ids(ids: Sequence[int | None], classes: Sequence[str]) -> tuple[int | None, ...]:
     if len(ids) != len(classes):
         raise InputError.of(
-            f"expected {len(classes)} ids, one a class ({', '.join(classes[:_SHOWN])} ...), but got {len(ids)}",
+            f"expected {len(classes)} ids, one a class ({', '.join(classes[:_SHOWN])}"
+            f"{' ...' if len(classes) > _SHOWN else ''}), but got {len(ids)}",
             where="--ids",
             cure="List them in the order of the classes.",
         )

@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.signedinteger[Any]]
 
 RECALLS: Floats = np.linspace(0.0, 1.0, 101, dtype=np.float64)
-_NUMBERS_AT_ONCE = 100_000
+_NUMBERS_AT_ONCE = 200_000
 
 
 def average_precisions(matches: Matches, weight_BN: Floats | None = None) -> Floats:
@@ -80,10 +80,10 @@ class _Threshold:
 
     Attributes:
         ends: (J,) index among the detections of the last of each row of right ones.
-        summed: Index among the detections of the right or of the wrong ones, whichever are fewer.
+        summed: Images of the right or of the wrong detections, whichever are fewer.
         summed_before: (J,) how many of them stand up to each end.
         sums_right: Whether those are the right ones.
-        out: Index among the detections of those that do not count at this threshold.
+        out: Images of the detections that do not count at this threshold.
         out_before: (J,) how many of them stand up to each end.
     """
 
@@ -95,7 +95,7 @@ class _Threshold:
     out_before: Ints
 
     @classmethod
-    def of(cls, right_D: Bools, counted_D: Bools) -> Self:
+    def of(cls, image_D: Ints, right_D: Bools, counted_D: Bools) -> Self:
         """Finds where what stands."""
         right, wrong, out = (np.flatnonzero(of_D) for of_D in (right_D, ~right_D & counted_D, ~counted_D))
         wrong_before = np.searchsorted(wrong, right)
@@ -104,31 +104,31 @@ class _Threshold:
         summed = right if sums_right else wrong
         return cls(
             ends=ends,
-            summed=summed,
+            summed=image_D[summed],
             summed_before=np.searchsorted(summed, ends, side="right"),
             sums_right=sums_right,
-            out=out,
+            out=image_D[out],
             out_before=np.searchsorted(out, ends),
         )
 
-    def mean_precisions(self, weight_BD: Ints, found_BD: Ints, needed_BR: Ints) -> Floats:
+    def mean_precisions(self, weight_NB: Ints, found_DB: Ints, needed_BR: Ints) -> Floats:
         """Samples the precision that is held up to each recall, 0 where that recall is not reached; means, (B,).
 
         Args:
-            weight_BD: How often each detection counts.
-            found_BD: Its sums, up to each detection and with it.
+            weight_NB: How often each image counts.
+            found_DB: The sum of the weights of the detections up to each, with it.
             needed_BR: The fewest right detections that reach each recall.
         """
-        resamples, ends = len(weight_BD), len(self.ends)
+        resamples, ends = weight_NB.shape[1], len(self.ends)
         if not ends:
             return np.zeros(resamples)
-        found_BJ = np.take(found_BD, self.ends, axis=1)
+        found_JB = np.take(found_DB, self.ends, axis=0)
         if len(self.out):
-            found_BJ -= _sums_before(weight_BD, self.out, self.out_before)
-        summed_BJ = _sums_before(weight_BD, self.summed, self.summed_before)
-        right_BJ = summed_BJ if self.sums_right else found_BJ - summed_BJ
-        precision = np.zeros(resamples * ends + 1)  # of all rows, and a 0 to end with
-        np.divide(right_BJ, np.maximum(found_BJ, 1, out=found_BJ), out=precision[:-1].reshape(resamples, ends))
+            found_JB -= _sums_before(weight_NB, self.out, self.out_before)
+        summed_JB = _sums_before(weight_NB, self.summed, self.summed_before)
+        right_BJ = np.ascontiguousarray((summed_JB if self.sums_right else found_JB - summed_JB).T)
+        precision = np.zeros(resamples * ends + 1)  # of all resamples, and a 0 to end with
+        np.divide(right_BJ, np.maximum(found_JB, 1, out=found_JB).T, out=precision[:-1].reshape(resamples, ends))
         # All rows are searched at once: each begins where no value of the one before can be.
         apart_B = np.arange(resamples)[:, None] * (needed_BR.max() + 1)
         if apart_B[-1] + apart_B[-1] < np.iinfo(right_BJ.dtype).max:
@@ -162,22 +162,24 @@ class _Curves:
     def of(cls, object_N: Ints, image_D: Ints, right_DT: Bools, counted_DT: Bools) -> Self:
         """Finds where what stands."""
         thresholds = zip(right_DT.T, counted_DT.T, strict=True)
-        return cls(object_N, image_D, tuple(_Threshold.of(right_D, counted_D) for right_D, counted_D in thresholds))
+        found = [_Threshold.of(image_D, right_D, counted_D) for right_D, counted_D in thresholds]
+        return cls(object_N, image_D, tuple(found))
 
     def mean_precisions(self, weight_BN: Ints, object_B: Ints) -> Floats:
         """Returns the mean precision over the recalls, (B, T)."""
-        weight_BD = np.take(weight_BN, self.images, axis=1)
-        found_BD = np.cumsum(weight_BD, axis=1, dtype=weight_BD.dtype)
+        weight_NB = np.ascontiguousarray(weight_BN.T)  # sums over a column at a time are quicker than along a row
+        found_DB = np.take(weight_NB, self.images, axis=0)
+        np.cumsum(found_DB, axis=0, out=found_DB)
         needed_BR = _objects_at_recall(object_B.astype(np.float64)).astype(np.int64)
-        means = [threshold.mean_precisions(weight_BD, found_BD, needed_BR) for threshold in self.thresholds]
+        means = [threshold.mean_precisions(weight_NB, found_DB, needed_BR) for threshold in self.thresholds]
         return np.stack(means, axis=1)
 
 
-def _sums_before(weight_BD: Ints, chosen: Ints, before_J: Ints) -> Ints:
-    """Returns the sums of the weights of the first `before_J` of the chosen detections, (B, J)."""
-    sums = np.zeros((len(weight_BD), len(chosen) + 1), dtype=weight_BD.dtype)
-    np.cumsum(np.take(weight_BD, chosen, axis=1), axis=1, out=sums[:, 1:])
-    return np.take(sums, before_J, axis=1)
+def _sums_before(weight_NB: Ints, images: Ints, before_J: Ints) -> Ints:
+    """Returns the sums of the weights of the first `before_J` of detections in these images, (J, B)."""
+    sums = np.zeros((len(images) + 1, weight_NB.shape[1]), dtype=weight_NB.dtype)
+    np.cumsum(np.take(weight_NB, images, axis=0), axis=0, out=sums[1:])
+    return np.take(sums, before_J, axis=0)
 
 
 def _objects_at_recall(object_B: Floats) -> Floats:

@@ -133,9 +133,7 @@ def finish_shards(
     job: FusingJob, fusion: PreparedFusion, processes: int, address: str | None, console: Console, title: str
 ) -> None:
     """Fuses the shards that are missing."""
-    missing = tuple(
-        number for number in job.all_shards(len(fusion.images)) if not (job.shard(number) / "meta.json").is_file()
-    )
+    missing = tuple(number for number in job.all_shards(len(fusion.images)) if not job.is_done(number))
     if not missing:
         return
     refuse_full_disk(job, fusion, missing, console)

@@ -71,6 +71,10 @@ class FusingJob:
         """Where a shard's fused images lie."""
         return self.folder / "shards" / f"{number:06d}"
 
+    def is_done(self, number: int) -> bool:
+        """Whether a shard is fused."""
+        return (self.shard(number) / META_FILE).is_file()
+
     def images_of(self, number: int, images: Sequence[PredictedImage]) -> Sequence[PredictedImage]:
         """Returns a shard's images, of all."""
         return images[number * self.shard_images : (number + 1) * self.shard_images]
@@ -111,7 +115,11 @@ def fuse_share(job: FusingJob, fusion: PreparedFusion | None = None) -> Iterator
     fusion = fusion or job.prepared()
     for number in job.missing[job.share :: job.shares]:
         images = job.images_of(number, fusion.images)
-        fusion.write(job.shard(number), images)
+        try:
+            fusion.write(job.shard(number), images)
+        except InputError:
+            if not job.is_done(number):  # else a process that was taken for lost was quicker
+                raise
         yield len(images)
 
 

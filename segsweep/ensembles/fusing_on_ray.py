@@ -30,7 +30,7 @@ def fuse_tasks(
         running = [task.remote(job) for job in jobs]
         while running:
             ended, running = ray.wait(running, timeout=POLL_S)
-            done = sum((jobs[0].shard(number) / "meta.json").is_file() for number in jobs[0].missing)
+            done = sum(map(jobs[0].is_done, jobs[0].missing))
             show(done * jobs[0].shard_images)
             try:
                 refusals = [refusal for refusal in ray.get(ended) if refusal is not None]
@@ -44,7 +44,7 @@ def fuse_tasks(
 def fuse_on_node(job: FusingJob) -> InputError | None:
     """The task: fuses a share, or returns what is wrong with the members."""
     share = job.missing[job.share :: job.shares]
-    left = tuple(number for number in share if not (job.shard(number) / "meta.json").is_file())
+    left = tuple(number for number in share if not job.is_done(number))
     try:
         for _ in fuse_share(replace(job, missing=left, share=0, shares=1)):
             pass

@@ -14,12 +14,13 @@ from typing import Any
 
 from rich.console import Console
 
-from ensembling.fusion import METHODS, fuse
+from ensembling.fusion import METHODS
 from ensembling.settings import FusionSettings
 from segdata.errors import InputError, SegsweepError
 from segdata.prediction_parts import RECORD_FILE, put_in_place, refuse_other_settings, settings_of
 from segdata.predictions import PredictionSet
 from segdata.views import PLAIN, View
+from segsweep.ensembles.fusing import fuse_sharded
 from segsweep.predicting import How, Predicted, network_settings, predict_images
 from segsweep.prediction_source import ImagesSource, Network, Source
 from trainables.description import Task
@@ -129,7 +130,7 @@ def predict_source(
     failed = {name: reason for predicted in done for name, reason in predicted.failed.items()}
     members = [predicted.out for predicted in done]
     settings = recipe_settings(recipe, PredictionSet.open(members[0]).meta.task, images, how)
-    fuse_members(recipe, members, out, settings, console)
+    fuse_members(recipe, members, out, settings, how, console)
     shutil.rmtree(folder)
     return replace(done[0], out=out, failed=failed)
 
@@ -195,14 +196,24 @@ def recipe_settings(recipe: Recipe, task: Task, images: ImagesSource, how: How) 
 
 
 def fuse_members(
-    recipe: Recipe, members: Sequence[Path], out: Path, settings: dict[str, Any], console: Console
+    recipe: Recipe, members: Sequence[Path], out: Path, settings: dict[str, Any], how: How, console: Console
 ) -> None:
     """Fuses the members' sets, and puts the result in its place."""
     fresh = members[0].parent / "finished"
     shutil.rmtree(fresh, ignore_errors=True)
     method, weights = settings["method"], recipe.weights
     with console.status(f"fusing by {method}"):
-        fuse(members, fresh, method=method, weights=weights, settings=recipe.settings, allow_empty=True)
+        fuse_sharded(
+            members,
+            fresh,
+            method=method,
+            weights=weights,
+            settings=recipe.settings,
+            allow_empty=True,
+            processes=how.processes,
+            address=how.address,
+            console=console,
+        )
     known = json.loads((members[0] / RECORD_FILE).read_bytes())
     text = json.dumps(known | {"settings": settings}, indent=2, sort_keys=True)
     (fresh / RECORD_FILE).write_text(text + "\n", encoding="utf-8")

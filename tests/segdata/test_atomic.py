@@ -2,7 +2,7 @@
 
 import pytest
 
-from segdata.atomic import new_folder, refuse_existing_file, write_text
+from segdata.atomic import link_or_copy, new_file, new_folder, refuse_existing_file, write_text
 from segdata.errors import InputError
 
 
@@ -41,6 +41,35 @@ def test_a_place_that_can_not_be_written_is_named(tmp_path):
         pass
     with pytest.raises(InputError, match=r"file/out\.json: expected a place to write to"):
         write_text(tmp_path / "file" / "out.json", "x")
+
+
+def test_a_file_appears_at_the_end_and_an_error_leaves_nothing_not_even_parents(tmp_path):
+    path = tmp_path / "deep" / "out.txt"
+    with pytest.raises(KeyboardInterrupt), new_file(path) as stream:
+        stream.write("half")
+        assert not path.exists()
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    with new_file(path) as stream:
+        stream.write("a\r\nb")
+    assert path.read_bytes() == b"a\r\nb" and [entry.name for entry in path.parent.iterdir()] == ["out.txt"]
+    with pytest.raises(InputError, match="expected a new file, but got one that is there already"), new_file(path):
+        pass
+    with pytest.raises(InputError, match="expected a place to write to"), new_file(path / "inside"):
+        pass
+
+
+def test_a_second_name_is_a_copy_where_there_are_no_links(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("text")
+    link_or_copy(tmp_path / "a", tmp_path / "linked")
+    assert (tmp_path / "linked").samefile(tmp_path / "a")
+
+    def no_links(source, target):
+        raise OSError("no links here")
+
+    monkeypatch.setattr("os.link", no_links)
+    link_or_copy(tmp_path / "a", tmp_path / "copied")
+    assert (tmp_path / "copied").read_text() == "text" and not (tmp_path / "copied").samefile(tmp_path / "a")
 
 
 def test_writing_text_replaces_the_old_text_and_leaves_no_other_file(tmp_path):

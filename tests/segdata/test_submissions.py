@@ -36,7 +36,7 @@ from tests.segdata.submitted_sets import (
     random_labels,
 )
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "ensembling.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "outputs.md"
 
 
 def template_of_docs(first_line: str) -> str:

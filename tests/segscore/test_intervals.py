@@ -85,6 +85,17 @@ def test_a_weighted_resample_scores_as_the_data_set_that_was_drawn(seed: int, co
             np.testing.assert_allclose(values[f"segm_mAP/{name}"][row], value, atol=1e-12)
 
 
+@given(st.integers(0, 10_000), st.lists(st.integers(0, 3), min_size=5, max_size=5))
+@settings(max_examples=40, deadline=None)
+def test_weights_count_by_their_ratios_however_large(seed: int, counts: list[int]) -> None:
+    """Sums of such weights need 64 bits; the first resample has ordinary ones."""
+    sample = sample_of(*scenes(seed, 5))
+    plain = sample.metrics(np.array([np.ones(5), counts], dtype=np.float64))
+    large = sample.metrics(np.array([np.ones(5), counts], dtype=np.float64) * [[1], [1 << 30]])
+    for name, value in plain.items():
+        np.testing.assert_allclose(large[name], value, atol=1e-12)
+
+
 LABELS = ("background", "bag", "can")
 
 

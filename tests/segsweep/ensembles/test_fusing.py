@@ -21,7 +21,7 @@ from segdata.predictions import ImageInstances, PredictedImage, PredictionMeta, 
 from segdata.rle import rle_encode
 from segsweep.ensembles import fusing
 from segsweep.ensembles.fusing import fuse_sharded
-from segsweep.ensembles.fusing_job import FusingJob
+from segsweep.ensembles.fusing_job import FusingJob, fuse_share
 
 IMAGES = tuple(PredictedImage(id=100 - i, file_name=f"{i}.png", width=20 + i, height=16) for i in range(7))
 CASES = [
@@ -150,6 +150,15 @@ def test_shards_of_another_fusion_are_not_used(tmp_path: Path, monkeypatch: pyte
         write_member(members[0], "instance", 9)
     out = fuse_sharded(members, tmp_path / "out", shard_images=2, **how)
     assert contents(out) == contents(fuse(members, tmp_path / "whole", **how))
+
+
+def test_a_shard_that_another_process_has_fused_meanwhile_counts_as_done(tmp_path: Path) -> None:
+    members = tuple(members_of(tmp_path, "prob8"))
+    job = FusingJob(members, "soft-vote", None, FusionSettings(), False, tmp_path / "parts", 3, missing=(0, 1, 2))
+    (tmp_path / "parts" / "shards").mkdir(parents=True)
+    job.prepared().write(job.shard(1), IMAGES[3:6])
+    assert list(fuse_share(job)) == [3, 3, 1]
+    assert [len(PredictionSet.open(job.shard(number)).meta.images) for number in (0, 1, 2)] == [3, 3, 1]
 
 
 def test_a_wrong_member_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
