@@ -34,7 +34,8 @@ def run_tasks(
         nodes = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         cpus = min(jobs[0].threads, max(node.get("CPU", 0) for node in nodes))
         gpus = min(1, max(node.get("GPU", 0) for node in nodes))
-        task = ray.remote(predict_on_node).options(num_cpus=cpus, num_gpus=gpus, max_retries=2)
+        # With GPUs named here, not by `options`, Ray gives each task a worker, and so a fork server, of its own.
+        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=2)(predict_on_node)
         running = [task.remote(PREDICT, job, job.parts / f"predict-{job.share}.log") for job in jobs]
         missing = {file.key for file in jobs[0].files if file.image.file_name in jobs[0].missing}
         while running:

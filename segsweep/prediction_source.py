@@ -173,16 +173,15 @@ def network_of(directory: Path) -> Network:
             where=files.best,
             cure="Choose another trial, or raise storage.keep_checkpoints in the next sweep.",
         )
-    above = run or run_above(directory)
-    if above is None:
+    if run is None:
         return Network(files.config, files.best, directory.absolute().name)
     return Network(
         files.config,
         files.best,
         directory.absolute().name,
         None if record is None else TrialConfig.from_dict(record.config).hash(),
-        above.config().custom_imports,
-        Path(above.read_origin().folder),
+        run.config().custom_imports,
+        Path(run.read_origin().folder),
     )
 
 
@@ -190,12 +189,6 @@ def run_of(directory: Path) -> RunFolder | None:
     """Returns the sweep in whose folder a network lies (a trial, its epoch, a fold, an average); None if in none."""
     inside = directory.absolute()
     return next((run for parent in inside.parents if (run := RunFolder(parent)).exists and run.holds(inside)), None)
-
-
-def run_above(directory: Path) -> RunFolder | None:
-    """Returns the sweep whose folder holds a folder like a trial's: of a fold, an epoch, a weight average."""
-    runs = (RunFolder(parent) for parent in directory.absolute().parents if (parent / "origin.json").is_file())
-    return next((run for run in runs if run.exists), None)
 
 
 def record_of(run: RunFolder, directory: Path) -> TrialRecord | None:

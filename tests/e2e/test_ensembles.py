@@ -101,7 +101,7 @@ def test_epochs_and_averages_are_candidates_and_limits_hold(swept: Any) -> None:
     shown = swept.run(*more)
     assert max(len(line) for line in shown.stdout.splitlines() if not line.startswith(("predictions", "label"))) <= 80
     too_dear = swept.run("ensemble", "tiny", "--top", "2", "--most-ms", "0.001", expect=2)
-    assert "expected a candidate of at most 0.001 ms an image, but got none" in too_dear.stderr
+    assert "expected a candidate with milliseconds an image <= 0.001, but got none; the cheapest is" in too_dear.stderr
 
 
 @pytest.mark.parametrize(
