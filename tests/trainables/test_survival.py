@@ -243,8 +243,9 @@ def test_the_outcome_finds_its_room_on_a_full_disk(tmp_path: Path) -> None:
 
 
 def own_memory(pid: int) -> int:
-    """Anonymous and shared memory of a process in bytes. Pages of libraries are left out: a neighbour that maps the same
-    ones, and goes, makes them count for more.
+    """Anonymous and shared memory of a process in bytes.
+
+    Pages of libraries are left out: a neighbour that maps the same ones, and goes, makes them count for more.
     """
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
