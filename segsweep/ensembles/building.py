@@ -79,13 +79,16 @@ def build_ensembles(
     """
     methods = config.methods or sweep.config.ensemble_methods()
     refuse_unknown_methods(methods, sweep.config.task)
+    refuse_stride(config.stride, sweep.config.task)
     roles = read_roles(sweep)
     scored = choose_role(roles, role)
     shelf = Shelf(sweep, roles, replace(how, stride=config.stride), console)
     found = gather(shelf, config, scored)
     maker = Maker(shelf, config, found.judge, scored, RunFolder(sweep.path).ensembles / folder_name(config, scored))
+    wanted = tuple(recipes(methods, config, found))
+    refuse_nothing_to_make(wanted, found)
     members = [maker.member(entry, methods[0]) for entry in found.shown]
-    made = [maker.ensemble(recipe) for recipe in recipes(methods, config, found)]
+    made = [maker.ensemble(recipe) for recipe in wanted]
     with console.status("scoring"):
         drafts = [*members, *(one.row for one in made)]
         rows = Scorer(sweep, roles.roles[scored].truth).rows(drafts, len(found.singles))
@@ -115,6 +118,28 @@ def refuse_unknown_methods(methods: Sequence[str], task: str) -> None:
                 where="--method",
                 cure="Choose one of these.",
             )
+
+
+def refuse_stride(stride: int, task: str) -> None:
+    """Raises InputError where nothing is stored that a stride could be of."""
+    if stride != 1 and task != "semantic":
+        raise InputError.of(
+            f"expected a stride with class probabilities, but got {stride} for a sweep of instances",
+            where="--stride",
+            cure="Leave it out.",
+        )
+
+
+def refuse_nothing_to_make(wanted: Sequence[Recipe], found: Gathered) -> None:
+    """Raises InputError where one candidate alone is to be fused, or chosen without images to choose on."""
+    if wanted:
+        return
+    alone = "two candidates or more, but got one"
+    raise InputError.of(
+        f"expected {'other images than the scored ones to choose on, but got none' if found.judge is None else alone}",
+        where="--select",
+        cure="Add `select` to the sweep file's data, take --folds 5, or --select all with --top 2 or more.",
+    )
 
 
 def recipes(methods: Sequence[str], config: EnsembleConfig, found: Gathered) -> Iterator[Recipe]:

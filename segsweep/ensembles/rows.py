@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from ensembling.selection import Selection
 
+from ensembling.selection import Selection
 from segdata.instances import InstanceDataset
 from segdata.predictions import PredictionSet
 from segscore import Difference, Evaluation, Interval, differences, evaluate, fitting_limit, intervals

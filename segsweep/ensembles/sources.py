@@ -57,6 +57,7 @@ def gather(shelf: Shelf, config: EnsembleConfig, scored: str) -> Gathered:
         TrialError: A fold can't be trained.
     """
     refuse_seen_candidates(config)
+    refuse_missing_predictions(shelf, config, scored)
     records = best_records(shelf.sweep, config.top)
     trials = trial_entries(shelf.sweep, records)
     if not config.folds:
@@ -81,6 +82,32 @@ def refuse_seen_candidates(config: EnsembleConfig) -> None:
             f"expected folds alone, or epochs and averages without folds, but got {named} with --folds",
             where=named,
             cure="Trials have trained on images that folds hold out, so the two can't be chosen on the same images.",
+        )
+
+
+def refuse_missing_predictions(shelf: Shelf, config: EnsembleConfig, scored: str) -> None:
+    """Raises InputError if another tool lacks predictions of images that are scored or chosen on, before any training.
+
+    What is in those of roles is checked as well; out-of-fold ones are read when their images are known.
+    """
+    others = other_tools(shelf, config.add, dict(shelf.roles.roles))
+    judge = judge_by_role(shelf, scored)
+    roles = [scored] if config.folds or judge is None else [scored, judge.name]
+    for entry in others:
+        for role in roles:
+            shelf.sets(entry, role)
+        if config.folds:
+            refuse_missing_file(entry.name, shelf.sweep.folder / config.add[entry.name], shelf.sweep.config.task)
+
+
+def refuse_missing_file(name: str, folder: Path, task: str) -> None:
+    """Raises InputError if another tool has no out-of-fold predictions."""
+    path = folder / (f"{OUT_OF_FOLD}.json" if task == "instance" else OUT_OF_FOLD)
+    if not path.exists():
+        raise InputError.of(
+            f"expected {path.name} of {name}, predictions of all images of train and val, but got none",
+            where=f"--add {name}={folder}",
+            cure="Predict each of them by a network that was not trained on it, or leave --folds out.",
         )
 
 
