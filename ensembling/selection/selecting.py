@@ -112,8 +112,8 @@ def select_ensemble(
 ) -> Selection:
     """Chooses members, weights and settings for one method of fusion.
 
-    The result is never worse on these images than the best single candidate within the limits: where no ensemble is
-    better than it, it is the only member.
+    A greedy choice is never worse on these images than the best single candidate within the limits: where no ensemble is
+    better than it, it is the only member. All candidates are all, however good that is.
 
     Args:
         library: Candidates and truth; several methods may be tried on one.
@@ -142,8 +142,9 @@ def select_ensemble(
     )
     if rules.select == "greedy":
         weights = pruned(weights, choice.rate(ALL, settings), rules.least_gain)
-    found = Blend.of(method, weights, settings)
-    kept = choice.guarded(found, best)
+        kept = choice.guarded(Blend.of(method, weights, settings), best)
+    else:
+        kept = Blend.of(method, weights, settings)
     own = library.gains([_own(best)])[0]
     return Selection(
         method=kept.method or method,

@@ -106,14 +106,16 @@ def test_a_copy_and_a_bad_candidate_are_left_out(tmp_path: Path) -> None:
     assert weights_of(found) == {"a": 0.5, "b": 0.5}
 
 
-@pytest.mark.parametrize("select", ["greedy", "all"])
-def test_the_best_candidate_alone_where_no_ensemble_is_better(tmp_path: Path, select: Any) -> None:
+def test_the_best_candidate_alone_where_no_ensemble_is_better(tmp_path: Path) -> None:
     candidates, truth = of_shares(tmp_path, {"best": [0.9, 0.6, 0.6], "x": [0.1, 0.1, 0.9], "y": [0.2, 0.9, 0.0]})
-    found = chosen(candidates, truth, rules=replace(UNTUNED, select=select))
+    found = chosen(candidates, truth, rules=UNTUNED)
     assert found.fell_back
     assert weights_of(found) == {"best": 1.0}
     assert found.score == found.best_single[1] == 1.0
     assert found.members[0].without is None
+    every = chosen(candidates, truth, rules=replace(UNTUNED, select="all"))
+    assert len(every.members) == 3 and not every.fell_back
+    assert every.score < every.best_single[1]
 
 
 def test_the_best_candidate_alone_is_fused_by_a_method_that_leaves_it_as_it_is(tmp_path: Path) -> None:
