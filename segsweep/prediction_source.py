@@ -209,7 +209,7 @@ def ensemble_source(path: Path) -> Source:
     folder = path if path.is_dir() else path.parent
     directories = [member_directory(folder, member) for member in record.members]
     networks = tuple(
-        replace(network_of(directory), view=View.parse(member.view))
+        replace(network_of(directory), view=View.parse(member.view), trial=member.trial)
         for directory, member in zip(directories, record.members, strict=True)
     )
     for network, member in zip(networks, record.members, strict=True):
@@ -239,7 +239,7 @@ def member_directory(folder: Path, member: EnsembleMember) -> Path:
     if (member.path / "config.py").is_file():
         return member.path
     for parent in folder.absolute().parents:
-        if member.trial is not None and (parent / "trials" / member.trial).is_dir():
+        if not member.name and member.trial is not None and (parent / "trials" / member.trial).is_dir():
             return parent / "trials" / member.trial
     raise InputError.of(
         f"expected the trial {member.trial} of a member, but got no such folder",

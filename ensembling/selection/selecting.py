@@ -112,8 +112,8 @@ def select_ensemble(
 ) -> Selection:
     """Chooses members, weights and settings for one method of fusion.
 
-    A greedy choice is never worse on these images than the best single candidate within the limits: where no ensemble is
-    better than it, it is the only member. All candidates are all, however good that is.
+    A greedy choice is never worse on these images than the best single candidate within the limits: where no ensemble
+    is better than it, it is the only member. All candidates are all, however good that is.
 
     Args:
         library: Candidates and truth; several methods may be tried on one.

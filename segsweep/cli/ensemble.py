@@ -60,7 +60,7 @@ def ensemble(
         "top": top,
         "methods": tuple(method) if method else None,
         "select": tuple(select) if select else None,
-        "tta": None if tta is None else tuple(part for part in tta.split(",") if part),
+        "tta": None if tta is None else tuple(part.strip() for part in tta.split(",") if part.strip()),
         "folds": folds,
         "epochs": epochs,
         "averages": averages,

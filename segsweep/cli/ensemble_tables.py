@@ -66,7 +66,7 @@ def print_choice(row: "ScoreRow", chosen: "Selection", result: "EnsembleResult",
     if chosen.estimate is not None:
         ensemble, single = chosen.estimate.ensemble, chosen.estimate.single
         console.print(f"chosen on one half, scored on the other: {number(ensemble)}; best single {number(single)}")
-    if chosen.fell_back:
+    if chosen.fell_back and chosen.evaluations > 1:
         console.print("no combination was better than that one alone")
     table = Table(box=None, pad_edge=False)
     table.add_column("member", overflow="fold")
@@ -74,6 +74,7 @@ def print_choice(row: "ScoreRow", chosen: "Selection", result: "EnsembleResult",
         table.add_column(name, justify="right", no_wrap=True)
     for member in chosen.members:
         adds = math.nan if member.without is None else chosen.score - member.without
+        adds = adds if result.mode == "max" else -adds
         scores = number(member.alone), number(member.without), signed(adds)
         table.add_row(member.candidate.name, f"{member.weight:.3f}", *scores)
     console.print(table)
@@ -100,18 +101,22 @@ def signed(value: float) -> str:
 
 def closing_lines(result: "EnsembleResult") -> list[str]:
     """Says what the numbers mean, and how to label new images."""
+    row = result.recommended
+    if row is None:
+        return []
     seen = " (the search saw these images: optimistic)" if result.role in ("train", "val") else ""
     gap = f"{abs(result.gain):.4f}"
     verdict = f"{gap} better than" if result.gain > 0 else f"{gap} worse than" if result.gain < 0 else "as good as"
     verdict = f"not comparable by {result.metric} with" if math.isnan(result.gain) else verdict
-    lines = [f"the best ensemble is {verdict} its best member on {result.role}{seen}"]
+    lines = [f"{row.name} is {verdict} the best single member on {result.role}{seen}"]
     if result.judged_on == "val":
         lines.append("chosen on val, which the search saw: add `select` to the data, or take --folds 5")
     if result.images < FEW_IMAGES:
         lines.append(f"{result.images} images are few: the true intervals are likely wider")
     lines.append(f"predictions and ensemble files: {result.folder}")
-    name = result.chosen or (result.ensembles[0].name if result.ensembles else None)
-    if name is not None:
-        file = next(row for row in result.ensembles if row.name == name).predictions.parent / "ensemble.json"
-        lines.append(f"label images by {name}: segsweep predict --ensemble {file} --images FOLDER")
+    file = row.predictions.parent / "ensemble.json"
+    if row.labels_new:
+        lines.append(f"label images by {row.name}: segsweep predict --ensemble {file} --images FOLDER")
+    else:
+        lines.append(f"{row.name} labels no new images: another tool is among its members")
     return lines

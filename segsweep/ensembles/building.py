@@ -11,18 +11,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ensembling.fusion import METHODS
-from segdata.errors import InputError
 from segsweep.data_roles import read_roles
 from segsweep.ensembles.ensemble_config import EnsembleConfig
-from segsweep.ensembles.judge import choose_role
+from segsweep.ensembles.judge import choose_role, judge_by_role
 from segsweep.ensembles.library import seen_through
 from segsweep.ensembles.making import Maker, Recipe
 from segsweep.ensembles.members import Shelf
-from segsweep.ensembles.records import write_record
+from segsweep.ensembles.records import record_run, write_record
+from segsweep.ensembles.refusals import refuse_other_tools, refuse_request, refuse_unknown_methods
 from segsweep.ensembles.rows import Scorer, ScoreRow
 from segsweep.ensembles.sources import Gathered, gather
-from segsweep.predicting import How
+from segsweep.predicting import How, digest_of
 from segsweep.run_folder import RunFolder
 from segsweep.search.study import Mode
 from segsweep.sweep_file import Sweep
@@ -37,7 +36,8 @@ class EnsembleResult:
     Attributes:
         images: How many are scored.
         folder: Holds an `ensemble.json` for each ensemble.
-        chosen: Name of the ensemble that was best where choices were made.
+        singles: How many of the members, the first ones, are networks alone: what an ensemble has to beat.
+        chosen: Name of the ensemble within the limits of cost that was best where choices were made.
     """
 
     role: str
@@ -48,12 +48,20 @@ class EnsembleResult:
     members: tuple[ScoreRow, ...]
     ensembles: tuple[ScoreRow, ...]
     folder: Path
+    singles: int
     chosen: str | None
 
     @property
+    def recommended(self) -> ScoreRow | None:
+        """Returns the chosen ensemble, else the first; None where none was made."""
+        return next((row for row in self.ensembles if row.name == self.chosen), next(iter(self.ensembles), None))
+
+    @property
     def gain(self) -> float:
-        """How much better the best ensemble is than the best member, in the sweep's metric; NaN if one has no score."""
-        gain = self.best(self.ensembles) - self.best(self.members)
+        """How much better the recommended ensemble is than the best single member; NaN if one has no score."""
+        if self.recommended is None:
+            return math.nan
+        gain = self.recommended.scores[self.metric] - self.best(self.members[: self.singles])
         return gain if self.mode == "max" else -gain
 
     def best(self, rows: Sequence[ScoreRow]) -> float:
@@ -79,16 +87,20 @@ def build_ensembles(
     """
     methods = config.methods or sweep.config.ensemble_methods()
     refuse_unknown_methods(methods, sweep.config.task)
-    refuse_stride(config.stride, sweep.config.task)
     roles = read_roles(sweep)
     scored = choose_role(roles, role)
     shelf = Shelf(sweep, roles, replace(how, stride=config.stride), console)
+    refuse_request(config, sweep.config.task, scored, judge_by_role(shelf, scored) is not None)
+    refuse_other_tools(shelf, config, methods, scored)
     found = gather(shelf, config, scored)
+    if found.judge is None:
+        console.print(
+            f"nothing is chosen: the sweep has no labelled images beside {scored} that trials did not train on"
+        )
+    shelf.fill([*found.shown, *seen_through(found.candidates, config.views)], scored)
     maker = Maker(shelf, config, found.judge, scored, RunFolder(sweep.path).ensembles / folder_name(config, scored))
-    wanted = tuple(recipes(methods, config, found))
-    refuse_nothing_to_make(wanted, found)
     members = [maker.member(entry, methods[0]) for entry in found.shown]
-    made = [maker.ensemble(recipe) for recipe in wanted]
+    made = maker.ensembles(tuple(recipes(methods, config, found)))
     with console.status("scoring"):
         drafts = [*members, *(one.row for one in made)]
         rows = Scorer(sweep, roles.roles[scored].truth).rows(drafts, len(found.singles))
@@ -101,45 +113,14 @@ def build_ensembles(
         members=tuple(rows[: len(members)]),
         ensembles=tuple(rows[len(members) :]),
         folder=maker.out,
-        chosen=best_choice(rows[len(members) :], sweep.config.mode),
+        singles=len(found.singles),
+        chosen=best_choice(rows[len(members) :], sweep.config.mode, config),
     )
-    for one, row in zip(made, result.ensembles, strict=True):
-        write_record(shelf, replace(one, row=row), result.members, scored, result.judged_on)
+    scores = [replace(one, row=row) for one, row in zip(made, result.ensembles, strict=True)]
+    files = [write_record(shelf, one, result) for one in scores]
+    for one, file in zip(scores, files, strict=True):
+        record_run(shelf, one, result, file)
     return result
-
-
-def refuse_unknown_methods(methods: Sequence[str], task: str) -> None:
-    """Raises InputError before an hour of predicting, not after it."""
-    known = [name for name, method in METHODS.items() if method.task == task]
-    for name in methods:
-        if name not in known:
-            raise InputError.of(
-                f"expected a fusion method of the task {task} ({', '.join(known)}), but got {name!r}",
-                where="--method",
-                cure="Choose one of these.",
-            )
-
-
-def refuse_stride(stride: int, task: str) -> None:
-    """Raises InputError where nothing is stored that a stride could be of."""
-    if stride != 1 and task != "semantic":
-        raise InputError.of(
-            f"expected a stride with class probabilities, but got {stride} for a sweep of instances",
-            where="--stride",
-            cure="Leave it out.",
-        )
-
-
-def refuse_nothing_to_make(wanted: Sequence[Recipe], found: Gathered) -> None:
-    """Raises InputError where one candidate alone is to be fused, or chosen without images to choose on."""
-    if wanted:
-        return
-    alone = "two candidates or more, but got one"
-    raise InputError.of(
-        f"expected {'other images than the scored ones to choose on, but got none' if found.judge is None else alone}",
-        where="--select",
-        cure="Add `select` to the sweep file's data, take --folds 5, or --select all with --top 2 or more.",
-    )
 
 
 def recipes(methods: Sequence[str], config: EnsembleConfig, found: Gathered) -> Iterator[Recipe]:
@@ -155,14 +136,24 @@ def recipes(methods: Sequence[str], config: EnsembleConfig, found: Gathered) -> 
 
 
 def folder_name(config: EnsembleConfig, scored: str) -> str:
-    """Returns the name of the folder of ensembles: role and what the members are."""
+    """Returns the name of the folder of ensembles: role, what the members are, and 6 digits for all else that differs
+    from the defaults, so that another request does not overwrite an ensemble.
+    """
     also = {"tta": config.tta, "folds": config.folds, "epochs": config.epochs, "averages": config.averages}
-    return "-".join([scored, f"top{config.top}", *(name for name, wanted in also.items() if wanted)])
+    words = [scored, f"top{config.top}", *(name for name, wanted in also.items() if wanted)]
+    more = config.model_dump(exclude={"top", "methods", "select"}, exclude_defaults=True)
+    return "-".join([*words, digest_of(more)[:6]] if more else words)
 
 
-def best_choice(rows: Sequence[ScoreRow], mode: Mode) -> str | None:
-    """Returns the name of the row with the best score where choices were made."""
+def best_choice(rows: Sequence[ScoreRow], mode: Mode, config: EnsembleConfig) -> str | None:
+    """Returns the name of the row within the limits of cost with the best score where choices were made."""
     sign = 1 if mode == "max" else -1
-    known = {row.name: row.selection.score for row in rows if row.selection is not None}
-    known = {name: score for name, score in known.items() if not math.isnan(score)}
+    known = {
+        row.name: row.selection.score
+        for row in rows
+        if row.selection is not None
+        and not math.isnan(row.selection.score)
+        and (config.most_models is None or row.models <= config.most_models)
+        and (config.most_milliseconds is None or (row.milliseconds or math.inf) <= config.most_milliseconds)
+    }
     return max(known, key=lambda name: sign * known[name], default=None)

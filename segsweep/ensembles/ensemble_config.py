@@ -3,6 +3,7 @@
 The command line's options are the same fields (`with_options`). Imports pydantic and our sections.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,10 @@ from segsweep.config_section import Number, Section, Whole
 from segsweep.ensembles.fusion_config import FusionConfig
 
 __all__ = ["EnsembleConfig", "with_options"]
+
+MOST_FOLDS = 100
+LARGEST_STRIDE = 64  # as `segsweep predict` takes it
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Selected = Literal["all", "greedy"]
 
@@ -51,13 +56,13 @@ class EnsembleConfig(Section):
         tuple[Selected, ...], BeforeValidator(_as_selected), BeforeValidator(_as_list), Field(min_length=1)
     ] = ("all", "greedy")
     tta: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
-    folds: Annotated[Whole, Field(ge=0)] = 0
+    folds: Annotated[Whole, Field(ge=0, le=MOST_FOLDS)] = 0
     epochs: Annotated[bool, Strict()] = False
     averages: Annotated[bool, Strict()] = False
     add: dict[str, str] = Field(default_factory=dict)
     most_models: Annotated[Whole, Field(ge=1)] | None = None
     most_milliseconds: Annotated[Number, Field(gt=0)] | None = None
-    stride: Annotated[Whole, Field(ge=1, le=32)] = 1
+    stride: Annotated[Whole, Field(ge=1, le=LARGEST_STRIDE)] = 1
     settings: FusionConfig = FusionConfig()
 
     @field_validator("tta")
@@ -68,6 +73,14 @@ class EnsembleConfig(Section):
             if name in names[:index] or name == "plain":
                 raise ValueError(f"expected each view beside the plain one once, but got {name!r} again. Remove one")
         return tuple(names)
+
+    @field_validator("add")
+    @classmethod
+    def _plain_names(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"expected a name of letters, digits, `.`, `_` or `-`, but got {name!r}. Shorten it")
+        return value
 
     @field_validator("folds")
     @classmethod

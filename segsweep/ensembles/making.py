@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from ensembling.ensemble_file import ENSEMBLE_FILE
 from ensembling.selection import Candidate, Library, Selection, SelectionRules, select_ensemble
 from ensembling.settings import FusionSettings
+from segdata.predictions import PredictionSet
 from segsweep.ensembles.ensemble_config import EnsembleConfig
 from segsweep.ensembles.fusing import fuse_sharded
 from segsweep.ensembles.judge import Judge
@@ -59,7 +61,8 @@ class Maker:
         judge: Images to choose on; None = nothing is chosen, all defaults.
         scored: The role.
         out: Folder of the ensembles.
-        libraries: Candidates that are open already.
+        opened: The candidates that are open, of which there is one set at a time: they may take 2 GB.
+        left_out: Names of candidates that found nothing.
     """
 
     shelf: Shelf
@@ -67,7 +70,8 @@ class Maker:
     judge: Judge | None
     scored: str
     out: Path
-    libraries: dict[tuple[Candidate, ...], Library] = field(default_factory=dict)
+    opened: dict[tuple[Candidate, ...], Library] = field(default_factory=dict)
+    left_out: set[str] = field(default_factory=set)
 
     def member(self, entry: Entry, method: str) -> ScoreRow:
         """Returns the line of a candidate; the folds of one configuration are fused by the method with its defaults."""
@@ -76,6 +80,13 @@ class Maker:
         if len(sets) > 1:
             sets = (self.fused(entry.name, method, sets, [1.0] * len(sets), FusionSettings()),)
         return ScoreRow(entry.name, sets[0], {}, models=max(1, len(entry.networks)), milliseconds=milliseconds)
+
+    def ensembles(self, recipes: Sequence[Recipe]) -> list[Made]:
+        """Makes all, those of the same candidates one after another; returns them in their order."""
+        groups = list(dict.fromkeys(tuple(entry.name for entry in recipe.entries) for recipe in recipes))
+        in_turn = sorted(recipes, key=lambda recipe: groups.index(tuple(entry.name for entry in recipe.entries)))
+        made = {recipe.name: self.ensemble(recipe) for recipe in in_turn}
+        return [made[recipe.name] for recipe in recipes]
 
     def ensemble(self, recipe: Recipe) -> Made:
         """Chooses members, weights and settings, and fuses."""
@@ -98,6 +109,7 @@ class Maker:
             milliseconds=None if None in costs else math.fsum(cost for cost in costs if cost is not None),
             method=method,
             selection=selection,
+            labels_new=all(part.network is not None for part in parts),
         )
         return Made(row, settings, tuple(parts))
 
@@ -117,16 +129,25 @@ class Maker:
             )
 
     def library(self, entries: Sequence[Entry], judge: Judge) -> Library:
-        """Returns candidates with the truth, opened once for all methods."""
-        candidates = tuple(self.candidate(entry, judge) for entry in entries)
-        if candidates not in self.libraries:
+        """Returns candidates with the truth, opened once for all methods; networks that found nothing are left out."""
+        candidates = tuple(self.candidate(entry, judge) for entry in entries if not self.is_empty(entry, judge))
+        if candidates not in self.opened:
+            self.opened.clear()
             config = self.shelf.sweep.config
             own = next((metric for metric in self.shelf.sweep.own_metrics if metric.name == config.metric), None)
             score = None if own is None else partial(own.of_set, judge.truth)
-            self.libraries[candidates] = Library(
+            self.opened[candidates] = Library(
                 candidates, judge.truth, metric=config.metric, mode=config.mode, own=score, seed=config.search.seed
             )
-        return self.libraries[candidates]
+        return self.opened[candidates]
+
+    def is_empty(self, entry: Entry, judge: Judge) -> bool:
+        """Tells whether a network found no object at all, and says so; another tool's empty set is refused later on."""
+        empty = bool(entry.networks) and PredictionSet.open(judge.set_of(entry)).is_empty()
+        if empty and entry.name not in self.left_out:
+            self.left_out.add(entry.name)
+            self.shelf.console.print(f"left out: {entry.name}, which found no object on {judge.name}")
+        return empty
 
     def candidate(self, entry: Entry, judge: Judge) -> Candidate:
         """Returns an entry as the selection sees it; its cost is that of labelling a new image."""
@@ -147,6 +168,7 @@ class Maker:
     ) -> Path:
         """Fuses anew: an ensemble of the same name is replaced."""
         out = self.out / name.replace(" ", "-") / "predictions"
+        (out.parent / ENSEMBLE_FILE).unlink(missing_ok=True)
         shutil.rmtree(out, ignore_errors=True)
         out.parent.mkdir(parents=True, exist_ok=True)
         return fuse_sharded(
@@ -155,6 +177,7 @@ class Maker:
             method=method,
             weights=weights,
             settings=settings,
+            allow_empty=True,  # a network may find nothing on the images that are scored
             processes=self.shelf.how.processes,
             address=self.shelf.how.address,
             console=self.shelf.console,

@@ -6,7 +6,7 @@ Imports the predicting processes' driver; no network runs in this process.
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -34,22 +34,43 @@ class Shelf:
     roles: SweepRoles
     how: How
     console: Console
+    known: dict[tuple[str, str], tuple[Path, ...]] = field(default_factory=dict)  # (entry's name, role) -> sets
 
     @property
     def folder(self) -> Path:
         """Returns the folder of all sets."""
         return RunFolder(self.sweep.path).ensembles / "members"
 
-    def sets(self, entry: Entry, role: str) -> tuple[Path, ...]:
-        """Returns an entry's predictions of a role: one set a network.
+    def fill(self, entries: Sequence[Entry], role: str) -> None:
+        """Makes the sets of several entries, whose need of disk is told together.
+
+        Raises:
+            DatasetError: An image can't be read.
+            InputError: They have no room on the disk, or another tool's predictions of the role were not named.
+        """
+        distinct = {entry.name: entry for entry in entries if (entry.name, role) not in self.known}
+        left = sum(len(entry.networks) for entry in distinct.values())
+        for entry in distinct.values():
+            self.sets(entry, role, left)
+            left -= len(entry.networks)
+
+    def sets(self, entry: Entry, role: str, to_come: int = 1) -> tuple[Path, ...]:
+        """Returns an entry's predictions of a role: one set a network; `to_come` sets have to have room on the disk.
 
         Raises:
             DatasetError: An image can't be read; then there is no set.
             InputError: Another tool's predictions of the role were not named.
         """
+        if (entry.name, role) in self.known:
+            return self.known[entry.name, role]
         if entry.networks:
             images = images_of_data(self.roles.roles[role])
-            return tuple(self.predicted(entry, network, images, role) for network in entry.networks)
+            made = tuple(
+                self.predicted(entry, network, images, role, max(1, to_come - number))
+                for number, network in enumerate(entry.networks)
+            )
+            self.known[entry.name, role] = made
+            return made
         if role not in entry.given:
             raise InputError.of(
                 f"expected predictions of {role} by {entry.name}, but got those of {', '.join(entry.given)} only",
@@ -58,14 +79,15 @@ class Shelf:
             )
         return (entry.given[role],)
 
-    def predicted(self, entry: Entry, network: Network, images: ImagesSource, role: str) -> Path:
+    def predicted(self, entry: Entry, network: Network, images: ImagesSource, role: str, to_come: int) -> Path:
         """Returns the predictions of images by one of an entry's networks."""
         seen = replace(network, view=entry.view)
         settings = network_settings(seen, images, self.how.windows, self.how.stride)
         digest = digest_of(settings | {"images": images.fingerprint})
         out = self.folder / f"{re.sub(r'[^A-Za-z0-9.+-]+', '-', entry.name)}-{role}-{digest}"
         out.parent.mkdir(parents=True, exist_ok=True)
-        done = predict_images(seen, images, out, self.how, self.console, f"{entry.name} predicts {role}:")
+        title, task = f"{entry.name} predicts {role}:", self.sweep.config.task
+        done = predict_images(seen, images, out, self.how, self.console, title, task=task, sets=to_come)
         if done.failed:
             raise DatasetError(next(iter(done.failed.values())))
         return out

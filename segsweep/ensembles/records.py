@@ -1,53 +1,65 @@
 """What stays of an ensemble: its file, from which new images are labelled, and its run in MLflow."""
 
-from collections.abc import Sequence
+import logging
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ensembling.ensemble_file import EnsembleMember, EnsembleRecord, write_ensemble
 from segscore.metrics import METRICS
 from segsweep.ensembles.making import Made, Part
 from segsweep.ensembles.members import Shelf
-from segsweep.ensembles.rows import ScoreRow
 from segsweep.run_folder import RunFolder
-from segtrack.recorder import SweepRecorder
+from segtrack.recorder import SweepRecorder, TrackingLostError
 
-__all__ = ["write_record"]
+if TYPE_CHECKING:
+    from segsweep.ensembles.building import EnsembleResult
+
+__all__ = ["record_run", "write_record"]
+
+logger = logging.getLogger(__name__)
 
 
-def write_record(shelf: Shelf, made: Made, members: Sequence[ScoreRow], scored: str, judged_on: str | None) -> Path:
-    """Writes `ensemble.json` beside the ensemble's predictions, and a child run in MLflow; returns the file."""
-    sweep, row = shelf.sweep, made.row
-    known = (*METRICS, *sweep.config.own_metrics)
+def write_record(shelf: Shelf, made: Made, result: "EnsembleResult") -> Path:
+    """Writes `ensemble.json` beside the ensemble's predictions, and returns it."""
+    config, row = shelf.sweep.config, made.row
+    known = (*METRICS, *config.own_metrics)
     record = EnsembleRecord(
-        task=sweep.config.task,
+        task=config.task,
         members=tuple(map(member_of, made.parts)),
         method=row.method,
         settings=made.settings,
-        dataset_fingerprint=shelf.roles.roles[scored].fingerprint,
+        dataset_fingerprint=shelf.roles.roles[result.role].fingerprint,
         scores={
-            line.name: {name: line.scores[name] for name in known if name in line.scores} for line in (*members, row)
+            line.name: {name: line.scores[name] for name in known if name in line.scores}
+            for line in (*result.members, row)
         },
-        scored_on=scored,
-        chosen_on=judged_on,
+        scored_on=result.role,
+        chosen_on=result.judged_on,
         chosen_score=None if row.selection is None else row.selection.score,
         code_version=version("segsweep"),
     )
-    path = write_ensemble(record, row.predictions.parent)
-    recorder = SweepRecorder(
-        sweep.tracking_uri, sweep.project, sweep.config.name, RunFolder(sweep.path).read_origin().id, {}
-    )
+    return write_ensemble(record, row.predictions.parent)
+
+
+def record_run(shelf: Shelf, made: Made, result: "EnsembleResult", file: Path) -> None:
+    """Writes a child run to MLflow; if that fails it is only said."""
+    sweep, row = shelf.sweep, made.row
     parameters = {
         "method": row.method,
         "members": " ".join(dict.fromkeys(part.entry.name.replace(" ", "+") for part in made.parts)),
-        "scored_on": scored,
-        "settings_chosen_on": judged_on,
-        "dataset_fingerprint": record.dataset_fingerprint,
+        "scored_on": result.role,
+        "settings_chosen_on": result.judged_on,
+        "dataset_fingerprint": shelf.roles.roles[result.role].fingerprint,
         **asdict(made.settings),
     }
-    recorder.record_ensemble(f"ensemble {row.name}", parameters, row.scores, [path])
-    return path
+    origin = RunFolder(sweep.path).read_origin()
+    try:
+        recorder = SweepRecorder(sweep.tracking_uri, sweep.project, sweep.config.name, origin.id, {})
+        recorder.record_ensemble(f"ensemble {row.name}", parameters, row.scores, [file])
+    except TrackingLostError as error:
+        logger.warning("ensemble %s is missing in MLflow: %s", row.name, error)
 
 
 def member_of(part: Part) -> EnsembleMember:

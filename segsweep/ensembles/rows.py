@@ -37,6 +37,7 @@ class ScoreRow:
         models: How many networks it takes.
         milliseconds: Per image, of all its networks; None where that was not measured.
         method: Of fusion; empty for a member.
+        labels_new: Whether it can label new images: all its members are networks.
         selection: What was chosen, on other images; None for a member, and where there were none to choose on.
     """
 
@@ -49,6 +50,7 @@ class ScoreRow:
     milliseconds: float | None = None
     method: str = ""
     selection: Selection | None = None
+    labels_new: bool = True
 
 
 @dataclass(frozen=True)

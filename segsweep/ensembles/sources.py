@@ -4,10 +4,10 @@ Imports what makes each of them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from search_spaces.trial_config import ModelChoice, TrialConfig
+from search_spaces.trial_config import TrialConfig
 from segdata.errors import InputError
 from segsweep.data_roles import RoleData
 from segsweep.ensembles.averages import average_members
@@ -56,8 +56,6 @@ def gather(shelf: Shelf, config: EnsembleConfig, scored: str) -> Gathered:
         InputError: There is not as much as is asked for, or parts of it do not go together.
         TrialError: A fold can't be trained.
     """
-    refuse_seen_candidates(config)
-    refuse_missing_predictions(shelf, config, scored)
     records = best_records(shelf.sweep, config.top)
     trials = trial_entries(shelf.sweep, records)
     if not config.folds:
@@ -70,45 +68,8 @@ def gather(shelf: Shelf, config: EnsembleConfig, scored: str) -> Gathered:
     pool = folded[0].pool.data
     others = other_tools(shelf, config.add, dict(shelf.roles.roles) | {OUT_OF_FOLD: pool})
     entries = fold_entries(folded, trials)
-    candidates = named_once((*entries, *others))
-    return Gathered((*trials, *others), candidates, judge_by_folds(shelf, folded, entries, pool))
-
-
-def refuse_seen_candidates(config: EnsembleConfig) -> None:
-    """Raises InputError where folds are to be chosen beside networks that have trained on what is held out of folds."""
-    if config.folds and (config.epochs or config.averages):
-        named = "--epochs" if config.epochs else "--averages"
-        raise InputError.of(
-            f"expected folds alone, or epochs and averages without folds, but got {named} with --folds",
-            where=named,
-            cure="Trials have trained on images that folds hold out, so the two can't be chosen on the same images.",
-        )
-
-
-def refuse_missing_predictions(shelf: Shelf, config: EnsembleConfig, scored: str) -> None:
-    """Raises InputError if another tool lacks predictions of images that are scored or chosen on, before any training.
-
-    What is in those of roles is checked as well; out-of-fold ones are read when their images are known.
-    """
-    others = other_tools(shelf, config.add, dict(shelf.roles.roles))
-    judge = judge_by_role(shelf, scored)
-    roles = [scored] if config.folds or judge is None else [scored, judge.name]
-    for entry in others:
-        for role in roles:
-            shelf.sets(entry, role)
-        if config.folds:
-            refuse_missing_file(entry.name, shelf.sweep.folder / config.add[entry.name], shelf.sweep.config.task)
-
-
-def refuse_missing_file(name: str, folder: Path, task: str) -> None:
-    """Raises InputError if another tool has no out-of-fold predictions."""
-    path = folder / (f"{OUT_OF_FOLD}.json" if task == "instance" else OUT_OF_FOLD)
-    if not path.exists():
-        raise InputError.of(
-            f"expected {path.name} of {name}, predictions of all images of train and val, but got none",
-            where=f"--add {name}={folder}",
-            cure="Predict each of them by a network that was not trained on it, or leave --folds out.",
-        )
+    named_once((*trials, *entries, *others))
+    return Gathered((*trials, *others), (*entries, *others), judge_by_folds(shelf, folded, entries, pool))
 
 
 def epoch_entries(sweep: Sweep, records: Sequence[TrialRecord], trials: Sequence[Entry]) -> tuple[Entry, ...]:
@@ -119,7 +80,11 @@ def epoch_entries(sweep: Sweep, records: Sequence[TrialRecord], trials: Sequence
     """
     run = RunFolder(sweep.path)
     entries = tuple(
-        Entry(f"{trial.name} epoch {int(member.directory.name)}", (network_of(member.directory),), prior=trial.prior)
+        Entry(
+            f"{trial.name} epoch {int(member.directory.name)}",
+            (replace(network_of(member.directory), trial=trial.name),),
+            prior=trial.prior,
+        )
         for record, trial in zip(records, trials, strict=True)
         for member in epoch_members(run.trial(record.number))
     )
@@ -142,12 +107,12 @@ def average_entries(shelf: Shelf, records: Sequence[TrialRecord], trials: Sequen
     """
     run = RunFolder(shelf.sweep.path)
     groups: list[tuple[str, TrialConfig, list[TrialFiles]]] = []
-    alike: dict[ModelChoice, list[int]] = {}
+    alike: dict[str, list[int]] = {}
     for place, record in enumerate(records):
         files, trial = run.trial(record.number), TrialConfig.from_dict(record.config)
         groups.append((f"{trials[place].name} epochs averaged", trial, list(epoch_members(files))))
         if trial.model.init != "none":
-            alike.setdefault(trial.model, []).append(place)
+            alike.setdefault(repr((trial.model, trial.overrides)), []).append(place)
     for places in alike.values():
         name = f"{'+'.join(trials[place].name for place in places)} averaged"
         first = TrialConfig.from_dict(records[places[0]].config)
@@ -163,7 +128,10 @@ def average_entries(shelf: Shelf, records: Sequence[TrialRecord], trials: Sequen
         (name, average_members(shelf.sweep, shelf.roles, trial, members, shelf.how.threads, shelf.console))
         for name, trial, members in groups
     ]
-    return tuple(Entry(name, (network_of(made.directory),)) for name, made in averages)
+    prior = sum(trial.prior for trial in trials) / len(trials)
+    return tuple(
+        Entry(name, (replace(network_of(made.directory), trial=None),), prior=prior) for name, made in averages
+    )
 
 
 def fold_entries(folded: Sequence[FoldedTrial], trials: Sequence[Entry]) -> tuple[Entry, ...]:
@@ -176,11 +144,14 @@ def fold_entries(folded: Sequence[FoldedTrial], trials: Sequence[Entry]) -> tupl
 def judge_by_folds(shelf: Shelf, folded: Sequence[FoldedTrial], entries: Sequence[Entry], pool: RoleData) -> Judge:
     """Returns the pool as the networks predict it that did not train on it."""
     by_networks = {entry.networks: one for entry, one in zip(entries, folded, strict=True)}
+    known: dict[str, Path] = {}
 
     def held_out(entry: Entry) -> Path:
         if not entry.networks:
             return shelf.sets(entry, OUT_OF_FOLD)[0]
-        one = by_networks[entry.networks]
-        return out_of_fold(one, shelf.how, shelf.console, view=entry.view)
+        if entry.name not in known:
+            one = by_networks[entry.networks]
+            known[entry.name] = out_of_fold(one, shelf.how, shelf.console, view=entry.view)
+        return known[entry.name]
 
     return Judge(OUT_OF_FOLD, pool.truth, held_out)

@@ -62,7 +62,7 @@ def test_folds_views_and_another_tool_are_chosen_from_out_of_fold(swept: Any) ->
     assert names[4:] == ["wbf of views", "wbf chosen"]
     chosen = result["rows"][5]["selection"]
     assert chosen["score"] >= chosen["best_single"]["score"]
-    record = read_ensemble(swept.run_folder.ensembles / "test-top2-tta-folds" / "wbf-chosen")
+    record = read_ensemble(Path(result["rows"][5]["predictions"]).parent)
     by_name: dict[str, list[float]] = {}
     for member in record.members:
         by_name.setdefault(member.name, []).append(member.weight)
@@ -82,7 +82,7 @@ def test_folds_views_and_another_tool_are_chosen_from_out_of_fold(swept: Any) ->
     assert {path: path.stat().st_mtime_ns for path in swept.run_folder.folds.rglob("best.pth")} == trained
     scores = {row["name"]: row["scores"]["segm_mAP"] for row in beside["rows"]}
     assert scores["oracle"] == 1 and scores["wbf chosen"] == 1
-    file = swept.run_folder.ensembles / "test-top2-tta-folds" / "wbf-chosen" / "ensemble.json"
+    file = Path(beside["rows"][-1]["predictions"]).with_name("ensemble.json")
     refused = swept.run("predict", "--ensemble", str(file), "--role", "test", "--out", "new", expect=2)
     assert "expected members that are networks, but got oracle, predictions of another tool" in refused.stderr
 
@@ -94,7 +94,7 @@ def test_epochs_and_averages_are_candidates_and_limits_hold(swept: Any) -> None:
     assert {"0000 epoch 3", "0001 epoch 4", "0000 epochs averaged"} <= set(names)
     chosen = result["rows"][-1]
     assert (chosen["name"], chosen["networks"]) == ("wbf chosen", 1)
-    folder = swept.run_folder.ensembles / "test-top2-epochs-averages" / "wbf-chosen"
+    folder = Path(chosen["predictions"]).parent
     swept.run("predict", "--ensemble", str(folder / "ensemble.json"), "--role", "test", "--out", "again")
     one, other = (PredictionSet.open(path) for path in (swept.folder / "again", folder / "predictions"))
     assert (one.path / "instances.json").read_bytes() == (other.path / "instances.json").read_bytes()

@@ -112,7 +112,7 @@ def test_an_ensemble_is_scored_beside_its_members(swept: Any) -> None:
     assert [run.data.params["method"] for run in ensembles] == ["wbf", "wbf"]
     shown = swept.run("ensemble", "tiny", "--top", "2")
     assert max(len(line) for line in shown.stdout.splitlines() if not line.startswith(("predictions", "label"))) <= 80
-    assert "its best member on test" in shown.stdout
+    assert "the best single member on test" in shown.stdout
     assert f"segsweep predict --ensemble {swept.run_folder.ensembles}/test-top2/wbf-" in shown.stdout
 
 

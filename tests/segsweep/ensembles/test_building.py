@@ -1,17 +1,23 @@
 """Which ensembles are made of what, before anything is predicted."""
 
+import math
+import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from ensembling.settings import FusionSettings
 from segdata.errors import InputError
 from segdata.views import View
-from segsweep.ensembles.building import folder_name, recipes, refuse_nothing_to_make, refuse_stride
+from segsweep.ensembles.building import best_choice, folder_name, recipes
 from segsweep.ensembles.ensemble_config import EnsembleConfig
 from segsweep.ensembles.judge import Judge
 from segsweep.ensembles.library import Entry, named_once, seen_through
-from segsweep.ensembles.sources import Gathered, refuse_seen_candidates
+from segsweep.ensembles.refusals import refuse_request
+from segsweep.ensembles.rows import ScoreRow
+from segsweep.ensembles.sources import Gathered
 from segsweep.prediction_source import Network
 
 PLAIN, FLIPPED = View(), View.parse("hflip")
@@ -64,14 +70,6 @@ def test_each_method_makes_views_of_the_best_all_and_the_chosen() -> None:
 def test_nothing_is_chosen_without_images_to_choose_on() -> None:
     found = Gathered(TRIALS, TRIALS, None)
     assert [one.name for one in recipes(("wbf",), EnsembleConfig(), found)] == ["wbf of all"]
-    with pytest.raises(InputError, match="--select: expected other images than the scored ones to choose on, but got"):
-        refuse_nothing_to_make(tuple(recipes(("wbf",), EnsembleConfig(select=("greedy",)), found)), found)
-
-
-def test_one_candidate_is_no_ensemble() -> None:
-    found = Gathered(TRIALS[:1], TRIALS[:1], judge())
-    with pytest.raises(InputError, match="--select: expected two candidates or more, but got one"):
-        refuse_nothing_to_make(tuple(recipes(("wbf",), EnsembleConfig(select=("all",)), found)), found)
 
 
 def test_members_are_shown_once_singles_first() -> None:
@@ -80,23 +78,56 @@ def test_members_are_shown_once_singles_first() -> None:
     assert [one.name for one in found.shown] == ["0001", "0000", "tool", "0001 folds"]
 
 
-def test_the_folder_says_what_the_members_are() -> None:
+def test_the_folder_says_what_the_members_are_and_tells_requests_apart() -> None:
     assert folder_name(EnsembleConfig(top=2), "test") == "test-top2"
+    assert folder_name(EnsembleConfig(top=2, select=("all",), methods=("nms",)), "test") == "test-top2"
     config = EnsembleConfig(top=5, tta=("hflip",), folds=4)
-    assert folder_name(config, "select") == "select-top5-tta-folds"
+    assert re.fullmatch("select-top5-tta-folds-[0-9a-f]{6}", folder_name(config, "select"))
+    others = [config.model_copy(update=more) for more in ({"folds": 5}, {"most_models": 2}, {"tta": ("vflip",)})]
+    assert len({folder_name(one, "select") for one in (config, *others)}) == 4
 
 
-@pytest.mark.parametrize(("keys", "named"), [({"epochs": True}, "--epochs"), ({"averages": True}, "--averages")])
-def test_folds_go_without_what_has_seen_their_images(keys: dict[str, bool], named: str) -> None:
-    with pytest.raises(InputError, match=f"{named}: expected folds alone"):
-        refuse_seen_candidates(EnsembleConfig(folds=2, **keys))
-    refuse_seen_candidates(EnsembleConfig(**keys))
+def row(name: str, score: float, models: int = 1, milliseconds: float | None = None) -> ScoreRow:
+    selection: Any = SimpleNamespace(score=score)
+    return ScoreRow(name, Path(), {}, models=models, milliseconds=milliseconds, selection=selection)
 
 
-def test_a_stride_is_of_probabilities() -> None:
-    refuse_stride(4, "semantic")
-    with pytest.raises(InputError, match="--stride: expected a stride with class probabilities, but got 4"):
-        refuse_stride(4, "instance")
+def test_the_best_where_choices_were_made_within_the_limits_is_chosen() -> None:
+    rows = [row("all", 0.6, 5, 90.0), row("few", 0.5, 2, 40.0), row("none", math.nan), ScoreRow("fused", Path(), {})]
+    assert best_choice(rows, "max", EnsembleConfig()) == "all"
+    assert best_choice(rows, "min", EnsembleConfig()) == "few"
+    assert best_choice(rows, "max", EnsembleConfig(most_models=2)) == "few"
+    assert best_choice(rows, "max", EnsembleConfig(most_milliseconds=50)) == "few"
+    assert best_choice(rows, "max", EnsembleConfig(most_milliseconds=10)) is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"folds": 2, "epochs": True}, "--epochs: expected folds alone"),
+        ({"folds": 2, "averages": True}, "--averages: expected folds alone"),
+        ({"folds": 4, "most_models": 3}, "--most-models: expected at least 4, the networks of one configuration"),
+        ({"stride": 4}, "--stride: expected a stride with class probabilities, but got 4 for a sweep of instances"),
+        ({"add": {"tool": "preds"}, "most_milliseconds": 9}, "--most-ms: expected members whose time is known, but"),
+        ({"top": 1, "select": ("all",)}, "--select: expected two candidates or more, but got one"),
+        ({"top": 1, "select": ("all",), "folds": 5}, "--select: expected two candidates or more, but got one"),
+    ],
+)
+def test_requests_whose_parts_do_not_go_together(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        refuse_request(EnsembleConfig(**keys), "instance", "test", has_judge=True)
+
+
+def test_requests_whose_images_do_not_go_together() -> None:
+    with pytest.raises(InputError, match="--select: expected other images than the scored ones, but got none"):
+        refuse_request(EnsembleConfig(select=("greedy",)), "instance", "val", has_judge=False)
+    with pytest.raises(InputError, match="--on: expected a role that folds do not train on .*but got val"):
+        refuse_request(EnsembleConfig(folds=2), "instance", "val", has_judge=False)
+
+
+@pytest.mark.parametrize("keys", [{}, {"stride": 4}, {"top": 1}, {"top": 1, "select": ("all",), "tta": ("hflip",)}])
+def test_requests_that_can_be_met(keys: dict[str, Any]) -> None:
+    refuse_request(EnsembleConfig(**keys), "semantic", "test", has_judge=True)
 
 
 def test_the_defaults_of_fusion_are_those_of_an_ensemble_without_a_choice() -> None:

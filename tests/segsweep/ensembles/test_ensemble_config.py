@@ -42,7 +42,8 @@ def test_every_option_is_a_key_of_the_section() -> None:
         ({"select": ("best",)}, "--select: expected 'all' or 'greedy', but got best"),
         ({"most_models": 0}, "--most-models: expected greater than or equal to 1, but got 0"),
         ({"most_milliseconds": float("nan")}, "--most-ms: expected a finite number, but got nan"),
-        ({"stride": 64}, "--stride: expected less than or equal to 32, but got 64"),
+        ({"stride": 65}, "--stride: expected less than or equal to 64, but got 65"),
+        ({"add": {"../x": "preds"}}, "--add: expected a name of letters, digits"),
     ],
 )
 def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
