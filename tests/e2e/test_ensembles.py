@@ -1,10 +1,12 @@
 """`segsweep ensemble` after a real sweep: folds, views, epochs, averages, another tool, limits, wrong input."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ensembling.ensemble_file import read_ensemble
 from segdata.coco import read_coco
@@ -124,3 +126,46 @@ def test_wrong_input_is_one_line_and_leaves_nothing(swept: Any, arguments: tuple
     refused = swept.run("ensemble", "tiny", *arguments, "--top", "2", expect=2)
     assert message in refused.stderr and len(refused.stderr.strip().splitlines()) == 1, refused.stderr
     assert listing(swept.folder) == before
+
+
+@pytest.fixture(scope="module")
+def labelled(swept: Any) -> Any:
+    """A semantic sweep beside it."""
+    swept.run("data", "synthesize", "litter", "litter", "--images", "10", "--size", "64")
+    swept.run("data", "split", "litter", "--out", "litter.json", "--val", "0.2", "--test", "0.2")
+    sweep = {
+        "name": "litter",
+        "task": "semantic",
+        "data": {"dataset": "litter", "split": "litter.json"},
+        "space": {"lr": {"choice": [2e-3]}},
+        "fixed": {"model": "segformer", "backbone": "mit-b0", "head_width": 0.125, "epochs": 1, "batch_size": 4},
+        "budget": {"trials": 1},
+        "ensemble": {"top": 1, "folds": 2, "tta": ["hflip"], "methods": ["hard-vote"], "stride": 2},
+    }
+    (swept.folder / "litter.yaml").write_text(yaml.safe_dump(sweep))
+    swept.run("run", "litter.yaml")
+    return swept
+
+
+def test_label_maps_of_another_tool_are_voted_with_folds_and_views(labelled: Any) -> None:
+    split = json.loads((labelled.folder / "litter.json").read_text())
+    pool = [*split["folds"][0]["train"], *split["folds"][0]["val"]]
+    for role, images in (("test", split["test"]), ("out-of-fold", pool)):
+        (labelled.folder / "maps" / role).mkdir(parents=True)
+        for name in images:
+            label = f"{Path(name).stem}.png"
+            shutil.copy(labelled.folder / "litter" / "labels" / label, labelled.folder / "maps" / role / label)
+    result = json.loads(labelled.run("ensemble", "litter", "--add", "truth=maps", "--json").stdout)
+    rows = {row["name"]: row for row in result["rows"]}
+    assert list(rows) == [
+        "0000",
+        "truth",
+        "0000 folds",
+        *(f"hard-vote {of}" for of in ("of views", "of all", "chosen")),
+    ]
+    assert (rows["truth"]["scores"]["mIoU"], rows["hard-vote chosen"]["scores"]["mIoU"]) == (1.0, 1.0)
+    assert [member["name"] for member in rows["hard-vote chosen"]["selection"]["members"]] == ["truth"]
+    member = PredictionSet.open(Path(rows["0000"]["predictions"]))
+    assert (member.meta.codec, member.meta.stride) == ("prob8", 2)
+    refused = labelled.run("ensemble", "litter", "--add", "truth=maps", "--method", "soft-vote", expect=2)
+    assert "--method: expected prob8 for soft-vote, but got labels of truth" in refused.stderr
