@@ -34,6 +34,7 @@ from tests.segdata.submitted_sets import (
     objects,
     probability_set,
     random_labels,
+    with_confidence,
 )
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "outputs.md"
@@ -261,6 +262,15 @@ def test_a_broken_set_is_told_as_such_and_leaves_nothing(tmp_path: Path) -> None
     for write in (write_label_pngs, write_pixel_csv, write_coco_results):
         with pytest.raises(DatasetError, match=r"expected classes from 0 to 2, but got 3 in a\.jpg"):
             write(Submission(PredictionSet.open(found.path)), tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set"]
+
+
+@pytest.mark.parametrize("confidence", [float("nan"), 1.5, -0.1])
+def test_confidences_that_are_none_are_refused_and_leave_nothing(tmp_path: Path, confidence: float) -> None:
+    found = with_confidence(crowded(tmp_path / "set"), confidence)
+    for write in (write_coco_results, write_number_pngs):
+        with pytest.raises(DatasetError, match=r"set: expected confidences from 0 to 1 in b\.png, but got .* object 0"):
+            write(Submission(found), tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set"]
 
 
