@@ -1,6 +1,7 @@
 """Submissions: COCO results, label images, a CSV of pixels, and files by templates."""
 
 import csv
+import errno
 import json
 import re
 from pathlib import Path
@@ -238,6 +239,19 @@ def test_a_wrong_template_is_told_with_its_line_and_nothing_is_left(tmp_path: Pa
     with pytest.raises(InputError, match=message):
         write_by_template(Submission(found), tmp_path / "t", tmp_path / "deep" / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set", "t"]
+
+
+def test_a_full_disk_is_not_blamed_on_the_template(tmp_path: Path) -> None:
+    template = tmp_path / "template"
+    template.write_text("{% for image in images %}{{ image.name }}\n{% endfor %}")
+
+    def full(done: int, total: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    submission = Submission(crowded(tmp_path / "set"))
+    with pytest.raises(InputError, match="out: expected a place to write to, but got: No space left on device"):
+        write_by_template(submission, template, tmp_path / "out", on_image=full)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set", "template"]
 
 
 def test_images_are_rendered_one_at_a_time(tmp_path: Path) -> None:
