@@ -168,6 +168,18 @@ def test_an_order_file_decides_rows_names_and_header(tmp_path: Path) -> None:
     assert rows_of(tmp_path / "out.csv") == rows
 
 
+def test_an_order_file_of_one_column_is_blamed_itself(tmp_path: Path) -> None:
+    found = label_set(tmp_path / "set", random_labels(1), random_labels(2))
+    (tmp_path / "sample.csv").write_text("Id\na\nb\n")
+    submission = Submission(found, order=read_order(tmp_path / "sample.csv", found.meta.images))
+    with pytest.raises(
+        InputError, match=r"sample\.csv:1: expected two names of columns, but got Id\. Name two by --col"
+    ):
+        write_pixel_csv(submission, tmp_path / "out.csv")
+    with pytest.raises(InputError, match="^--columns: expected two names of columns, but got a"):
+        write_pixel_csv(submission, tmp_path / "out.csv", columns=["a"])
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
