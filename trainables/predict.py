@@ -16,72 +16,21 @@ import numpy.typing as npt
 import torch
 from mmengine.registry import DefaultScope
 
-from segdata.coco import read_coco
 from segdata.errors import DatasetError, InputError, TrialError
-from segdata.labelmaps import read_classes
 from segdata.prediction_disk import refuse_too_much
 from segdata.prediction_parts import ImageFile, PredictionParts
 from segdata.predictions import ImageInstances, PredictionMeta
 from segdata.probabilities import coarsened, pack
 from trainables.outputs import instances_of, limits_of, probabilities_of
-from trainables.prediction_job import PredictionJob, files_of_role, windows_of
+from trainables.prediction_job import PredictionJob, windows_of
 from trainables.prediction_model import Predictor, classes_of, load_predictor
-from trainables.requests import PredictRequest
 from trainables.trial import prepare_process
-from trainables.trial_files import TrialFiles
 from trainables.window_prediction import WindowPredictor
 
-__all__ = ["predict", "predict_as_asked", "predict_share"]
+__all__ = ["predict_as_asked", "predict_share"]
 
 Found = ImageInstances | npt.NDArray[np.uint8]  # one image's objects, or its packed class probabilities
 Band = npt.NDArray[np.float32]  # rows of an image's class probabilities
-
-
-def predict(request: PredictRequest, connection: Connection) -> None:
-    """The child's job: predicts every image of the role; sends ("image", {"done", "of"}) as it goes.
-
-    What an earlier child left beside `request.out` is taken over.
-
-    Raises:
-        DatasetError: An image can't be read; then there is no prediction set.
-    """
-    files, unreadable = files_of_role(request.role)
-    parts = PredictionParts.beside(request.out)
-    parts.start({})
-    job = job_of(request, files, parts)
-    predict_share(job, connection)
-    failed = unreadable | parts.failures(files)
-    if failed:
-        raise DatasetError(next(iter(failed.values())))
-    parts.finish(files, request.out, request.fingerprint, {})
-    parts.remove()
-
-
-def job_of(request: PredictRequest, files: tuple[ImageFile, ...], parts: PredictionParts) -> PredictionJob:
-    """Returns the job of predicting a role with a trial's best weights, with the classes of the role's truth."""
-    trial = TrialFiles(request.directory)
-    if request.role.annotations is not None:
-        truth = read_coco(request.role.annotations)
-        classes, category_ids = truth.class_names, truth.category_ids
-    else:
-        assert request.role.labels is not None
-        classes, category_ids = read_classes(request.role.labels)[0], ()
-    return PredictionJob(
-        config=trial.config,
-        checkpoint=trial.best,
-        images=request.role.images,
-        files=files,
-        missing=frozenset(file.image.file_name for file in files if not parts.has(file)),
-        parts=parts.folder,
-        classes=classes,
-        category_ids=category_ids,
-        trial=request.directory.name,
-        config_hash=request.config_hash,
-        fingerprint=request.fingerprint,
-        threads=request.threads,
-        custom_imports=request.custom_imports,
-        folder=request.folder,
-    )
 
 
 def predict_as_asked(job: PredictionJob, connection: Connection) -> None:
