@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from ensembling.fusion import METHODS
 from ensembling.settings import FusionSettings
 from segdata.atomic import write_text
 from segdata.errors import InputError
@@ -130,6 +131,15 @@ def read_ensemble(path: Path) -> EnsembleRecord:
             where=file,
             cure="Write it again with `segsweep ensemble`.",
         ) from error
+    except InputError as error:  # of a setting or a view
+        raise InputError(f"{file}: {error}") from error
+    fitting = [name for name, method in METHODS.items() if method.task == record.task]
+    if record.method not in fitting:
+        raise InputError.of(
+            f"expected at method one of {', '.join(fitting)}, but got {record.method!r}",
+            where=file,
+            cure="Write it again with `segsweep ensemble`.",
+        )
     members = tuple(
         member.model_copy(update={"path": Path(os.path.normpath(file.parent / member.path))})
         for member in record.members

@@ -2,6 +2,9 @@
 
 Legend: M members, C classes, P pixels of an image, B pixels of a block, which starts at pixel `start`. Probabilities
 are floats 0..1, or bytes in steps of 1/255. Imports numpy and `compiled`.
+
+Sums are exact, so that the order of members is irrelevant: what is added in float64 is whole (a member's number in
+steps of 1 / `grid`, rounded, times its votes), and the sums stay below 2^53.
 """
 
 from typing import Any
@@ -16,6 +19,7 @@ __all__ = [
     "add_confident",
     "add_logs",
     "add_logs_of_bytes",
+    "add_rounded",
     "finish_confident",
     "finish_geometric",
     "highest_bits",
@@ -39,6 +43,16 @@ def add(part_CP: Array, share: Any, start: int, sum_CB: Array) -> None:
         row, part = sum_CB[c], part_CP[c, start : start + pixels]
         for p in range(pixels):
             row[p] += share * part[p]
+
+
+@compiled
+def add_rounded(part_CP: Array, votes: float, grid: float, start: int, sum_CB: Floats) -> None:
+    """Adds votes x probability in steps; `grid` is how many steps 1 of the member's numbers has."""
+    classes, pixels = sum_CB.shape
+    for c in range(classes):
+        row, part = sum_CB[c], part_CP[c, start : start + pixels]
+        for p in range(pixels):
+            row[p] += votes * np.rint(part[p] * grid)
 
 
 @compiled
@@ -67,8 +81,13 @@ def largest(sum_CB: Array, best_B: Array, label_B: Bytes) -> None:
 
 
 @compiled
-def add_confident(part_CP: Array, share: float, scale: float, start: int, sum_CB: Floats, weight_B: Floats) -> None:
-    """Adds a member whose weight at a pixel is its share x its largest probability there."""
+def add_confident(
+    part_CP: Array, votes: float, scale: float, grid: float, one: float, start: int, sum_CB: Floats, weight_B: Floats
+) -> None:
+    """Adds a member whose weight at a pixel is its votes x its largest probability there.
+
+    `scale` makes numbers of members comparable, and `one` is what a probability of 1 then is.
+    """
     classes, pixels = sum_CB.shape
     most = np.zeros(pixels)
     for c in range(classes):
@@ -76,12 +95,11 @@ def add_confident(part_CP: Array, share: float, scale: float, start: int, sum_CB
         for p in range(pixels):
             most[p] = max(most[p], part[p] * scale)
     for p in range(pixels):
-        most[p] *= share
-        weight_B[p] += most[p]
+        weight_B[p] += votes * np.rint(most[p] * one * grid)
     for c in range(classes):
         row, part = sum_CB[c], part_CP[c, start : start + pixels]
         for p in range(pixels):
-            row[p] += most[p] * part[p] * scale
+            row[p] += votes * np.rint(most[p] * part[p] * scale * grid)
 
 
 @compiled
@@ -94,41 +112,46 @@ def finish_confident(sum_CB: Floats, weight_B: Floats) -> None:
 
 
 @compiled
-def add_logs(part_CP: Array, share: float, start: int, sum_CB: Floats, total_B: Floats) -> None:
-    """Adds share x log(probability + half a step), and share x the pixel's sum over the classes."""
+def add_logs(
+    part_CP: Array, votes: float, log_grid: float, grid: float, start: int, sum_CB: Floats, total_B: Floats
+) -> None:
+    """Adds votes x log(probability + half a step), and votes x the pixel's sum over the classes, each in its steps."""
     classes, pixels = sum_CB.shape
     for c in range(classes):
         row, part = sum_CB[c], part_CP[c, start : start + pixels]
         for p in range(pixels):
-            row[p] += share * np.log(part[p] + HALF_STEP)
-            total_B[p] += share * part[p]
+            row[p] += votes * np.rint(np.log(part[p] + HALF_STEP) * log_grid)
+            total_B[p] += votes * np.rint(part[p] * grid)
 
 
 @compiled
-def add_logs_of_bytes(part_CP: Bytes, share: float, start: int, sum_CB: Floats, total_B: Floats) -> None:
+def add_logs_of_bytes(
+    part_CP: Bytes, votes: float, log_grid: float, grid: float, start: int, sum_CB: Floats, total_B: Floats
+) -> None:
     """The same for probabilities in steps of 1/255."""
     classes, pixels = sum_CB.shape
-    logs = np.empty(256)
+    logs, plain = np.empty(256), np.empty(256)
     for value in range(256):
-        logs[value] = share * np.log(value / 255.0 + HALF_STEP)
+        logs[value] = votes * np.rint(np.log(value / 255.0 + HALF_STEP) * log_grid)
+        plain[value] = votes * np.rint(value / 255.0 * grid)
     for c in range(classes):
         row, part = sum_CB[c], part_CP[c, start : start + pixels]
         for p in range(pixels):
             row[p] += logs[part[p]]
-            total_B[p] += share * part[p] / 255.0
+            total_B[p] += plain[part[p]]
 
 
 @compiled
-def finish_geometric(sum_CB: Floats, total_B: Floats) -> None:
-    """Turns sums of logarithms into probabilities whose sum over the classes is `total_B`."""
+def finish_geometric(sum_CB: Floats, total_B: Floats, log_unit: float, unit: float) -> None:
+    """Turns sums of logarithms into probabilities whose sum over the classes is `total_B` x `unit`."""
     classes, pixels = sum_CB.shape
     found = np.zeros(pixels)
     for c in range(classes):
         for p in range(pixels):
-            sum_CB[c, p] = max(np.exp(sum_CB[c, p]) - HALF_STEP, 0.0)
+            sum_CB[c, p] = max(np.exp(sum_CB[c, p] * log_unit) - HALF_STEP, 0.0)
             found[p] += sum_CB[c, p]
     for p in range(pixels):
-        found[p] = total_B[p] / found[p] if found[p] > 0 else 0.0
+        found[p] = total_B[p] * unit / found[p] if found[p] > 0 else 0.0
     for c in range(classes):
         for p in range(pixels):
             sum_CB[c, p] = min(sum_CB[c, p] * found[p], 1.0)

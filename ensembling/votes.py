@@ -14,6 +14,7 @@ from ensembling.vote_kernels import (
     add_confident,
     add_logs,
     add_logs_of_bytes,
+    add_rounded,
     finish_confident,
     finish_geometric,
     highest_bits,
@@ -32,6 +33,8 @@ Weights = npt.NDArray[np.float64]
 _BLOCK = 1 << 13  # pixels taken at a time, so that all that is summed stays in the processor's cache
 _FLOAT_BLOCK = 1 << 11  # the same for floats
 _STEPS = 255  # of a probability in 8 bits
+_EXACT = 1 << 52  # whole numbers up to twice this add up in float64 without rounding
+_LARGEST_LOG = 8  # above that of any probability plus half a step of 8 bits
 
 
 def soft_vote(
@@ -54,8 +57,8 @@ def soft_vote(
         mean: Which mean.
 
     Returns:
-        Float32 (C, H, W), summed in whole numbers where all members are uint8 and the mean is arithmetic, else in
-        float64. Its argmax gives a tie to the lowest class index.
+        Float32 (C, H, W), the same to the last bit in whatever order members come: what is added is whole, their
+        numbers in steps of 1/255 or of 1e-9 at most. Its argmax gives a tie to the lowest class index.
 
     Raises:
         InputError: If shapes differ, or a probability is not a number within 0..1.
@@ -144,42 +147,56 @@ def _blocks(parts: Sequence[Array], share_M: Weights, mean: Mean) -> Iterator[tu
     whole = mean == "arithmetic" and all(part.dtype == np.uint8 for part in parts)
     votes_M, _ = whole_votes(share_M)
     narrow = votes_M.sum() * _STEPS <= np.iinfo(np.uint16).max
-    votes_M = votes_M.astype(np.uint16 if narrow else np.int32)
-    unit = 1.0 / (float(votes_M.sum()) * _STEPS) if whole else 1.0
+    ticks_M = votes_M.astype(np.uint16 if narrow else np.int32)
     classes, pixels = parts[0].shape
     size = _BLOCK if whole else _FLOAT_BLOCK
     for start in range(0, pixels, size):
         block = min(size, pixels - start)
         if whole:
-            sum_CB: Array = np.zeros((classes, block), dtype=votes_M.dtype)
-            for part, votes in zip(parts, votes_M, strict=True):
-                add(part, votes, start, sum_CB)
+            sum_CB: Array = np.zeros((classes, block), dtype=ticks_M.dtype)
+            for part, ticks in zip(parts, ticks_M, strict=True):
+                add(part, ticks, start, sum_CB)
+            unit = 1.0 / (float(votes_M.sum()) * _STEPS)
         else:
             sum_CB = np.zeros((classes, block))
-            _FLOAT_MEANS[mean](parts, share_M, start, sum_CB)
+            unit = _FLOAT_MEANS[mean](parts, votes_M.astype(np.float64), start, sum_CB)
         yield start, sum_CB, unit
 
 
-def _arithmetic(parts: Sequence[Array], share_M: Weights, start: int, sum_CB: Array) -> None:
-    for part, share in _sound(parts, share_M, start, sum_CB.shape[1]):
-        add(part, share * _scale(part), start, sum_CB)
+def _arithmetic(parts: Sequence[Array], votes_M: Weights, start: int, sum_CB: Array) -> float:
+    grid = _grid(votes_M, 1)
+    for part, votes in _sound(parts, votes_M, start, sum_CB.shape[1]):
+        add_rounded(part, votes, _scale(part) * grid, start, sum_CB)
+    return 1.0 / (float(votes_M.sum()) * grid)
 
 
-def _geometric(parts: Sequence[Array], share_M: Weights, start: int, sum_CB: Array) -> None:
+def _geometric(parts: Sequence[Array], votes_M: Weights, start: int, sum_CB: Array) -> float:
     total_B = np.zeros(sum_CB.shape[1])
-    for part, share in _sound(parts, share_M, start, sum_CB.shape[1]):
-        (add_logs_of_bytes if part.dtype == np.uint8 else add_logs)(part, share, start, sum_CB, total_B)
-    finish_geometric(sum_CB, total_B)
+    log_grid, grid = _grid(votes_M, _LARGEST_LOG), _grid(votes_M, len(sum_CB))
+    for part, votes in _sound(parts, votes_M, start, sum_CB.shape[1]):
+        add_part = add_logs_of_bytes if part.dtype == np.uint8 else add_logs
+        add_part(part, votes, log_grid, grid, start, sum_CB, total_B)
+    total = float(votes_M.sum())
+    finish_geometric(sum_CB, total_B, 1.0 / (total * log_grid), 1.0 / (total * grid))
+    return 1.0
 
 
-def _confident(parts: Sequence[Array], share_M: Weights, start: int, sum_CB: Array) -> None:
+def _confident(parts: Sequence[Array], votes_M: Weights, start: int, sum_CB: Array) -> float:
     weight_B = np.zeros(sum_CB.shape[1])
-    for part, share in _sound(parts, share_M, start, sum_CB.shape[1]):
-        add_confident(part, share, _scale(part), start, sum_CB, weight_B)
+    only_bytes = all(part.dtype == np.uint8 for part in parts)  # then products are whole as they are
+    grid, one = (1.0, float(_STEPS)) if only_bytes else (_grid(votes_M, 1), 1.0)
+    for part, votes in _sound(parts, votes_M, start, sum_CB.shape[1]):
+        add_confident(part, votes, _scale(part) * one, grid, one, start, sum_CB, weight_B)
     finish_confident(sum_CB, weight_B)
+    return 1.0
 
 
 _FLOAT_MEANS = {"arithmetic": _arithmetic, "geometric": _geometric, "confidence": _confident}
+
+
+def _grid(votes_M: Weights, largest_number: int) -> float:
+    """Steps of 1, a power of two, in which all votes times the largest number are whole in float64."""
+    return float(2.0 ** np.floor(np.log2(_EXACT / (float(votes_M.sum()) * largest_number))))
 
 
 def _scale(part: Array) -> float:
@@ -187,9 +204,9 @@ def _scale(part: Array) -> float:
     return 1.0 / _STEPS if part.dtype == np.uint8 else 1.0
 
 
-def _sound(parts: Sequence[Array], share_M: Weights, start: int, block: int) -> Iterator[tuple[Array, float]]:
-    """Yields members and their weights; each is checked just before it is used, so that it is read once."""
-    for member, (part, share) in enumerate(zip(parts, share_M.tolist(), strict=True)):
+def _sound(parts: Sequence[Array], votes_M: Weights, start: int, block: int) -> Iterator[tuple[Array, float]]:
+    """Yields members and their votes; each is checked just before it is used, so that it is read once."""
+    for member, (part, votes) in enumerate(zip(parts, votes_M.tolist(), strict=True)):
         if part.dtype != np.uint8 and highest_bits(part.view(f"u{part.itemsize}"), start, block) > _bits_of_one(part):
             some = part[:, start : start + block] + 0.0  # -0.0, whose bits are high too, becomes 0.0
             if not (some.min() >= 0.0 and some.max() <= 1.0):
@@ -198,7 +215,7 @@ def _sound(parts: Sequence[Array], share_M: Weights, start: int, block: int) -> 
                     where=f"member {member}",
                     cure="Predict the member again.",
                 )
-        yield part, share
+        yield part, votes
 
 
 def _bits_of_one(part: Array) -> int:

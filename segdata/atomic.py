@@ -4,6 +4,7 @@ Everything is built under a hidden name beside its place and moved there at the 
 nothing half-written. May import `segdata.errors` only.
 """
 
+import errno
 import os
 import shutil
 import uuid
@@ -15,6 +16,9 @@ from typing import TextIO
 from segdata.errors import InputError
 
 __all__ = ["link_or_copy", "new_file", "new_folder", "refuse_existing", "refuse_existing_file", "write_text"]
+
+# What a write says that names no file: a full disk or share, a file system turned read-only, a broken disk.
+_OF_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 def write_text(path: Path, text: str) -> None:
@@ -40,7 +44,7 @@ def new_file(path: Path) -> Iterator[TextIO]:
     """Gives a text file to fill in UTF-8, which becomes `path` when the block ends without an error.
 
     Raises:
-        InputError: if something is at `path`, or it can't be written.
+        InputError: if something is at `path`, or it can't be written, at first or later.
     """
     refuse_existing_file(path)
     partial = _beside(path)
@@ -55,11 +59,13 @@ def new_file(path: Path) -> Iterator[TextIO]:
             yield stream
         refuse_existing_file(path)  # it may have come up in the meantime
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
         with suppress(OSError):  # someone else may have put a file there meanwhile
             for parent in made:
                 parent.rmdir()
+        if isinstance(error, OSError) and _is_of_writing(error, partial):
+            raise _cannot_write(path, error) from error
         raise
 
 
@@ -68,7 +74,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     """Gives a hidden folder to fill, which becomes `path` when the block ends without an error.
 
     Raises:
-        InputError: if `path` exists and is not an empty folder, or can't be made.
+        InputError: if `path` exists and is not an empty folder, or can't be made or filled.
     """
     refuse_existing(path)
     partial = _beside(path)
@@ -81,11 +87,13 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield partial
         refuse_existing(path)  # it may have come up in the meantime
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         with suppress(OSError):  # someone else may have put a file there meanwhile
             for parent in made:
                 parent.rmdir()
+        if isinstance(error, OSError) and _is_of_writing(error, partial):
+            raise _cannot_write(path, error) from error
         raise
 
 
@@ -130,6 +138,12 @@ def refuse_existing_file(path: Path) -> None:
 
 def _beside(path: Path) -> Path:
     return path.absolute().parent / f".{path.name}.{uuid.uuid4().hex[:8]}.partial"
+
+
+def _is_of_writing(error: OSError, partial: Path) -> bool:
+    """Tells what is written to `partial` from what is read elsewhere meanwhile."""
+    names = [Path(name) for name in (error.filename, error.filename2) if isinstance(name, str | os.PathLike)]
+    return error.errno in _OF_DISKS or any(name.is_relative_to(partial) for name in names)
 
 
 def _cannot_write(path: Path, error: OSError) -> InputError:

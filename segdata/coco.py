@@ -49,7 +49,7 @@ __all__ = [
 
 _SECTIONS = ("images", "annotations", "categories")
 _CHECK = "Correct the entry; in a data set `segsweep data check` lists every such fault."
-_FARTHEST_SIZES = 4  # a polygon this many image sizes away is a unit error; drawing it would take gigabytes
+FARTHEST_SIZES = 4  # a shape this many image sizes away is a unit error; drawing it would take gigabytes
 
 
 def read_coco(path: Path) -> InstanceDataset:
@@ -109,7 +109,7 @@ def load_coco_json(path: Path) -> dict[str, list[Any]]:
         raise DatasetError.of(
             f"expected a COCO annotation file, but got: {error.strerror}", where=path, cure="Check the path."
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # too deep, or a number of thousands of digits, are no JSON errors
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise DatasetError.of(
             f"expected JSON, but got: {error}", where=f"{path}{line}", cure="Export the annotations again."
@@ -203,9 +203,9 @@ def _polygon(raw: Any, image: ImageRecord, where: str) -> tuple[float, ...]:
         raise _wrong(where, "a polygon [x, y, x, y, x, y, ...] of three or more points", found)
     try:
         polygon = tuple(map(float, raw))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise _wrong(where, "numbers", str(error)) from error
-    farthest = _FARTHEST_SIZES * max(image.width, image.height)
+    farthest = FARTHEST_SIZES * max(image.width, image.height)
     if not -farthest <= min(polygon) <= max(polygon) <= farthest or not math.isfinite(sum(polygon)):
         worst = max(polygon, key=lambda value: math.inf if math.isnan(value) else abs(value))
         raise _wrong(where, f"coordinates in pixels of the {image.width}x{image.height} image", str(worst))
@@ -242,9 +242,13 @@ def parse_box(raw: Any, where: str) -> tuple[float, float, float, float]:
 
 
 def _number(raw: Any, where: str) -> float:
-    if not isinstance(raw, (int, float)) or isinstance(raw, bool) or not math.isfinite(raw):
+    try:
+        number = float(raw) if isinstance(raw, (int, float)) and not isinstance(raw, bool) else math.nan
+    except OverflowError:  # of a whole number with hundreds of digits
+        number = math.inf
+    if not math.isfinite(number):
         raise _wrong(where, "a finite number", repr(raw)[:40])
-    return float(raw)
+    return number
 
 
 def _flag(raw: Any, where: str) -> bool:

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from segdata.coco import parse_box, parse_segmentation
+from segdata.coco import FARTHEST_SIZES, parse_box, parse_segmentation
 from segdata.errors import DatasetError
 from segdata.instances import ImageRecord
 from segdata.labelmaps import LabelMap, read_label_map
@@ -110,6 +110,9 @@ def _objects(path: Path, images: Sequence[PredictedImage], category_ids: tuple[i
         box = rle_bbox(rle) if entry.get("bbox") is None else parse_box(entry["bbox"], f"{where}.bbox")
         if box[2] < 0 or box[3] < 0:
             raise _wrong(f"{where}.bbox", "[x, y, width, height] with a width and height from 0 on", str(list(box)))
+        if max(map(abs, box)) > FARTHEST_SIZES * max(image.width, image.height):
+            wanted = f"[x, y, width, height] in pixels of the {image.width}x{image.height} image"
+            raise _wrong(f"{where}.bbox", wanted, str(list(box)))
         score = _confidence(entry, where)
         found.setdefault(image.id, []).append({"category_id": category_id, "rle": rle, "bbox": box, "score": score})
     return found
@@ -118,7 +121,7 @@ def _objects(path: Path, images: Sequence[PredictedImage], category_ids: tuple[i
 def _results(path: Path) -> list[Any]:
     try:
         raw = json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # too deep, or a number of thousands of digits, are no JSON errors
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise DatasetError.of(f"expected JSON, but got: {error}", where=f"{path}{line}", cure=_EDIT) from error
     if not isinstance(raw, list) or not raw:

@@ -162,7 +162,8 @@ class PredictionParts:
 
         Raises:
             DatasetError: Two images share a stem.
-            OSError: Nothing can be written there.
+            InputError: Nothing can be written there.
+            OSError: The set can't be moved to its place.
         """
         done = [file for file in files if self.has(file)]
         fresh = self.folder / "finished"

@@ -100,7 +100,7 @@ class PredictionSet:
                 [self._class_by_category[result["category_id"]] for result in results],
                 tuple(_rle(result["segmentation"], image) for result in results),
             )
-        except (KeyError, TypeError, ValueError, DatasetError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, DatasetError) as error:
             reason = f"key {error}" if isinstance(error, KeyError) else str(error)
             raise DatasetError.of(
                 f"expected COCO results with RLE for {file_name}, but got a broken one ({reason})",
@@ -191,9 +191,17 @@ class PredictionSet:
         if self._spans is None:
             return self._all_results.get(image_id, [])
         start, end = self._spans.get(str(image_id), (0, 0))
-        with (self.path / INSTANCES_FILE).open("rb") as file:
-            file.seek(start)
-            results: list[dict[str, Any]] = json.loads(b"[" + file.read(end - start) + b"]")
+        path = self.path / INSTANCES_FILE
+        try:
+            with path.open("rb") as file:
+                file.seek(start)
+                results: list[dict[str, Any]] = json.loads(b"[" + file.read(end - start) + b"]")
+        except (OSError, ValueError, RecursionError) as error:
+            raise DatasetError.of(
+                f"expected COCO results of image {image_id} in bytes {start} to {end}, but got: {error}",
+                where=path,
+                cure=_AGAIN,
+            ) from error
         return results
 
     @cached_property
@@ -202,24 +210,33 @@ class PredictionSet:
         index_path, results_path = self.path / INDEX_FILE, self.path / INSTANCES_FILE
         if not index_path.exists() or not results_path.exists():
             return None
-        index = json.loads(index_path.read_bytes())
-        if index["bytes"] != results_path.stat().st_size:
-            return None
-        return {image_id: (start, end) for image_id, (start, end) in index["spans"].items()}
+        try:
+            index = json.loads(index_path.read_bytes())
+            if index["bytes"] != results_path.stat().st_size:
+                return None
+            spans: dict[str, tuple[int, int]] = {
+                image_id: (int(start), int(end)) for image_id, (start, end) in index["spans"].items()
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            reason = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
+            raise DatasetError.of(
+                f"expected bytes and spans of {INSTANCES_FILE}, but got: {reason}", where=index_path, cure=_AGAIN
+            ) from error
+        return spans
 
     @cached_property
     def _all_results(self) -> dict[int, list[dict[str, Any]]]:
         path = self.path / INSTANCES_FILE
         try:
             raw = json.loads(path.read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DatasetError.of(f"expected COCO results, but got: {error}", where=path, cure=_AGAIN) from error
         if not isinstance(raw, list) or not all(isinstance(result, dict) and "image_id" in result for result in raw):
             raise DatasetError.of("expected a list of COCO results, but got something else", where=path, cure=_AGAIN)
         known = {image.id for image in self.meta.images}
         by_image: dict[int, list[dict[str, Any]]] = {}
         for result in raw:
-            if result["image_id"] not in known:
+            if isinstance(result["image_id"], list | dict) or result["image_id"] not in known:
                 raise DatasetError.of(
                     f"expected results for the images of {META_FILE}, but got image_id {result['image_id']!r}",
                     where=path,

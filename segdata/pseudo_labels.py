@@ -26,6 +26,7 @@ from segdata.labelmaps import IGNORE_INDEX, LabelMap, write_classes, write_label
 from segdata.prediction_meta import PredictedImage
 from segdata.prediction_reader import PredictionSet
 from segdata.rle import rle_area, rle_bbox
+from segdata.sound_predictions import sound_instances, sound_labels
 
 __all__ = ["PROVENANCE_FILE", "PseudoLabels", "SureObjects", "SurePixels", "overlapping", "write_pseudo_labels"]
 
@@ -168,7 +169,7 @@ def _write_objects(
     objects: list[ObjectRecord] = []
     dropped: dict[str, str] = {}
     for done, image in enumerate(meta.images, start=1):
-        found = predictions.instances(image.file_name)
+        found = sound_instances(predictions, image.file_name)
         sure = np.flatnonzero(found.confidences >= np.float32(rules.min_confidence)).tolist()
         seen = [index for index in sure if rle_area(found.rles[index])]
         if seen or rules.keep_empty:
@@ -213,7 +214,7 @@ def _sure_labels(
     predictions: PredictionSet, image: PredictedImage, rules: SurePixels, background: int
 ) -> tuple[LabelMap, str | None]:
     """Returns an image's label map, and why the image is dropped if it is; `background` -1 = there is none."""
-    label_HW = predictions.labels(image.file_name).copy()
+    label_HW = sound_labels(predictions, image.file_name).copy()
     foreground_HW = label_HW != background
     if rules.needs_probabilities:
         sure_HW = predictions.probabilities(image.file_name).max(axis=0)

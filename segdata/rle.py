@@ -77,6 +77,11 @@ def rle_from_counts(counts: str | Sequence[int], height: int, width: int) -> Rle
         runs = _runs_of(counts)
         rle = Rle(height, width, counts)
     else:
+        if max(counts, default=0) > height * width:
+            raise DatasetError(
+                f"expected run lengths that add up to {height}x{width} = {height * width} pixels, "
+                f"but got one of {str(max(counts))[:20]}"
+            )
         runs = np.asarray(counts, dtype=np.int64)
         rle = _from_coco(coco_mask.frPyObjects({"size": [height, width], "counts": list(counts)}, height, width))
     if runs.size == 0 or runs.min() < 0 or runs.sum() != height * width:

@@ -152,7 +152,12 @@ def write_pixel_csv(
     header = tuple(columns or (_CSV_COLUMNS if order is None else order.header))
     if len(header) != 2:
         told = ",".join(header) or "none"
-        raise InputError.of(f"expected two names of columns, but got {told}", where="--columns", cure="Name two.")
+        of_file = order is not None and not columns
+        raise InputError.of(
+            f"expected two names of columns, but got {told}",
+            where=f"{order.path}:1" if order is not None and of_file else "--columns",
+            cure="Name two by --columns." if of_file else "Name two.",
+        )
     with new_file(out) as stream:
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(header)

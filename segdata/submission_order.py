@@ -24,11 +24,13 @@ class Order:
         header: The file's first row.
         names: What it calls the images.
         images: Parallel to `names`.
+        path: Of the file.
     """
 
     header: tuple[str, ...]
     names: tuple[str, ...]
     images: tuple[PredictedImage, ...]
+    path: Path
 
 
 def read_order(path: Path, images: Sequence[PredictedImage]) -> Order:
@@ -65,7 +67,7 @@ def read_order(path: Path, images: Sequence[PredictedImage]) -> Order:
             where=path,
             cure="Add them, or predict only what it lists.",
         )
-    return Order(header, tuple(name for _, name in rows), tuple(listed))
+    return Order(header, tuple(name for _, name in rows), tuple(listed), path)
 
 
 def _read(path: Path) -> tuple[tuple[str, ...], list[tuple[int, str]]]:

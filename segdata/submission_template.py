@@ -110,7 +110,7 @@ def write_by_template(
         try:
             for piece in compiled.generate(names):
                 stream.write(piece)
-        except SegsweepError:
+        except (SegsweepError, OSError):  # of the set, or of the place that is written to
             raise
         except Exception as error:  # whatever an expression of the user's may raise
             raise _wrong(error, template) from error

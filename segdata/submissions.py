@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segdata.errors import DatasetError, InputError
-from segdata.labelmaps import LabelMap
+from segdata.errors import InputError
 from segdata.prediction_meta import ImageInstances, PredictedImage
 from segdata.prediction_reader import PredictionSet
 from segdata.rle import Rle, rle_area, rle_bbox, rle_crop, rle_encode, rle_runs
+from segdata.sound_predictions import sound_instances, sound_labels
 from segdata.submission_order import Order
 
 __all__ = ["ObjectChoice", "Submission", "SubmittedImage", "SubmittedObject", "chosen"]
@@ -148,7 +148,7 @@ class Submission:
         """
         if self.predictions.meta.task == "semantic":
             return tuple(self._segments(image.predicted))
-        found = chosen(self.predictions.instances(image.predicted.file_name), self.choice)
+        found = chosen(sound_instances(self.predictions, image.predicted.file_name), self.choice)
         boxes = found.boxes_xyxy.astype(np.float64)
         boxes[:, 2:] -= boxes[:, :2]
         columns = zip(found.classes.tolist(), found.confidences.tolist(), boxes.tolist(), found.rles, strict=True)
@@ -165,7 +165,7 @@ class Submission:
             InputError: A class has no id.
             DatasetError: What the set holds of the image is broken.
         """
-        ids: Labels = self._id_table[self._class_indices(image.predicted)]
+        ids: Labels = self._id_table[sound_labels(self.predictions, image.predicted.file_name)]
         return ids
 
     def _own_ids(self) -> tuple[int | None, ...]:
@@ -184,19 +184,9 @@ class Submission:
             )
         return np.array(known, dtype=np.uint8 if max(known) <= np.iinfo(np.uint8).max else np.uint16)
 
-    def _class_indices(self, image: PredictedImage) -> LabelMap:
-        label_HW = self.predictions.labels(image.file_name)
-        if label_HW.max() >= len(self.classes):
-            raise DatasetError.of(
-                f"expected classes from 0 to {len(self.classes) - 1}, but got {label_HW.max()} in {image.file_name}",
-                where=self.predictions.path,
-                cure="Write the prediction set again.",
-            )
-        return label_HW
-
     def _segments(self, image: PredictedImage) -> Iterator[SubmittedObject]:
         """Yields the classes of an image that have a pixel and an id."""
-        label_HW = self._class_indices(image)
+        label_HW = sound_labels(self.predictions, image.file_name)
         soft = self.predictions.meta.codec == "prob8"
         prob_CHW = self.predictions.probabilities(image.file_name) if soft else None
         for index in np.unique(label_HW).tolist():

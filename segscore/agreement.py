@@ -1,18 +1,16 @@
-"""Whether predictions and truth belong together: the same task, classes, images and sizes, and sound numbers.
+"""Whether predictions and truth belong together: the same task, classes, images and sizes.
 
-Nothing is scored where they differ; the message names what differs. May import numpy and `segdata`.
+Nothing is scored where they differ; the message names what differs. May import `segdata`.
 """
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from segdata.errors import DatasetError, InputError
 from segdata.instances import InstanceDataset
 from segdata.labelmaps import SemanticDataset
-from segdata.predictions import ImageInstances, PredictionSet
+from segdata.predictions import PredictionSet
 
-__all__ = ["require_agreement", "require_sound_instances"]
+__all__ = ["require_agreement"]
 
 _CURE = "Predict the truth's images with a model of the truth's classes."
 _NAMED = 3
@@ -34,22 +32,6 @@ def require_agreement(truth: InstanceDataset | SemanticDataset, predictions: Pre
         )
     _require_same_classes(truth, predictions)
     _require_images(truth, predictions)
-
-
-def require_sound_instances(found: ImageInstances, image: str, predictions: PredictionSet) -> None:
-    """Checks the numbers of one image's objects, which other programs may have written.
-
-    Raises:
-        DatasetError: If a confidence is not in 0..1, or a box is not of finite numbers.
-    """
-    wrong = np.flatnonzero(~((found.confidences >= 0) & (found.confidences <= 1)))
-    if wrong.size:
-        confidence = found.confidences[wrong[0]]
-        raise _wrong(predictions, f"confidences from 0 to 1 in {image}", f"{confidence:g} in object {wrong[0]}")
-    broken = np.flatnonzero(~np.isfinite(found.boxes_xyxy).all(axis=1))
-    if broken.size:
-        box = ", ".join(f"{value:g}" for value in found.boxes_xyxy[broken[0]])
-        raise _wrong(predictions, f"finite boxes in {image}", f"({box}) in object {broken[0]}")
 
 
 def _require_same_classes(truth: InstanceDataset | SemanticDataset, predictions: PredictionSet) -> None:
@@ -96,9 +78,3 @@ def _require_images(truth: InstanceDataset | SemanticDataset, predictions: Predi
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED} more images" if len(names) > _NAMED else ""
     return ", ".join(map(repr, names[:_NAMED])) + more
-
-
-def _wrong(predictions: PredictionSet, expected: str, found: str) -> DatasetError:
-    return DatasetError.of(
-        f"expected {expected}, but got {found}", where=predictions.path, cure="Correct what wrote these predictions."
-    )

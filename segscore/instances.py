@@ -16,7 +16,8 @@ import numpy.typing as npt
 from segdata.errors import DatasetError, InputError
 from segdata.instances import ImageRecord, InstanceDataset
 from segdata.predictions import ImageInstances, PredictionSet
-from segscore.agreement import require_agreement, require_sound_instances
+from segdata.sound_predictions import require_sound_instances
+from segscore.agreement import require_agreement
 from segscore.matching import IOU_THRESHOLDS, Matches
 from segscore.overlaps import DrawnTruth, Kind, Result, Scene
 from segscore.precision import average_precisions

@@ -6,11 +6,12 @@ chapter 13). The interval of a difference draws the same images for both sets. I
 test: if neither set were better, swapping the two predictions of an image would change nothing but chance, so p is
 the share of swaps that lead to a difference at least as large, to either side (section 15.2 there). All swaps are
 tried where they are no more than the resamples; otherwise that many are drawn, and the observed one is counted in.
+Swaps in which the metric is absent for one of the sets count for nothing.
 
 With few images percentile intervals are too narrow. May import numpy and this package.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = ["LEVEL", "Difference", "Interval", "differences", "intervals"]
 
 Floats = npt.NDArray[np.float64]
 LEVEL = 0.95
+_BLOCK = 100  # resamples in memory at a time
 _EQUAL = 1e-12  # differences this near count as the same
 
 
@@ -65,9 +67,12 @@ def intervals(samples: Sequence[Sample], *, resamples: int = 1000, seed: int = 7
     Raises:
         InputError: If `resamples` is below 100, which gives no percentiles.
     """
-    weight_BN = _drawn(samples[0].num_images, resamples, seed)
-    values = {name: of_B for sample in samples for name, of_B in sample.metrics(weight_BN).items()}
-    return _intervals(values, samples[0].num_images)
+    images = samples[0].num_images
+    found: dict[str, Interval] = {}
+    for sample in samples:
+        values = _joined(sample.metrics(weight_BN) for weight_BN in _drawn(images, resamples, seed))
+        found |= _intervals(values, images)
+    return found
 
 
 def differences(
@@ -75,35 +80,51 @@ def differences(
 ) -> dict[str, Difference]:
     """Returns, for each metric, how two prediction sets of the same images differ; arguments as for `intervals`."""
     images = first[0].num_images
-    weight_BN = _drawn(images, resamples, seed)
-    swap_BN = _swaps(images, resamples, seed)
     found: dict[str, Difference] = {}
     for one, other in zip(first, second, strict=True):
         apart = _minus(one.metrics(np.ones((1, images))), other.metrics(np.ones((1, images))))
-        over = _intervals(_minus(one.metrics(weight_BN), other.metrics(weight_BN)), images)
+        resampled = _joined(
+            _minus(one.metrics(weight_BN), other.metrics(weight_BN)) for weight_BN in _drawn(images, resamples, seed)
+        )
+        over = _intervals(resampled, images)
         both = one.beside(other)
-        mine = both.metrics(np.concatenate([1 - swap_BN, swap_BN], axis=1))
-        theirs = both.metrics(np.concatenate([swap_BN, 1 - swap_BN], axis=1))
-        by_chance = _minus(mine, theirs)
+        by_chance = _joined(_swapped(both, swap_BN) for swap_BN in _swaps(images, resamples, seed))
         for name in over:
             value = float(apart[name][0])
             found[name] = Difference(value, over[name], _share(by_chance[name], value, exact=2**images <= resamples))
     return found
 
 
-def _drawn(images: int, resamples: int, seed: int) -> Floats:
+def _drawn(images: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """Yields how often each image is drawn, (B, N), a block of resamples at a time."""
     if resamples < 100:
         raise InputError.of(f"expected at least 100, but got {resamples}", where="resamples", cure="Take 1000.")
-    draws: Floats = np.random.default_rng(seed).multinomial(images, [1 / images] * images, size=resamples).astype(float)
-    return draws
+    rng, shares = np.random.default_rng(seed), [1 / images] * images
+    for start in range(0, resamples, _BLOCK):
+        yield rng.multinomial(images, shares, size=min(_BLOCK, resamples - start)).astype(np.float64)
 
 
-def _swaps(images: int, resamples: int, seed: int) -> Floats:
-    if 2**images <= resamples:
-        every: Floats = (np.arange(2**images)[:, None] >> np.arange(images) & 1).astype(np.float64)
-        return every
-    drawn: Floats = np.random.default_rng(seed).integers(0, 2, (resamples, images)).astype(np.float64)
-    return drawn
+def _swaps(images: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """Yields which images are swapped, (B, N), a block at a time."""
+    every, rng = 2**images <= resamples, np.random.default_rng(seed)
+    total = 2**images if every else resamples
+    for start in range(0, total, _BLOCK):
+        end = min(start + _BLOCK, total)
+        if every:
+            yield (np.arange(start, end)[:, None] >> np.arange(images) & 1).astype(np.float64)
+        else:
+            yield rng.integers(0, 2, (end - start, images)).astype(np.float64)
+
+
+def _swapped(both: Sample, swap_BN: Floats) -> dict[str, Floats]:
+    """Returns the differences after swaps, of two sets beside each other."""
+    mine = both.metrics(np.concatenate([1 - swap_BN, swap_BN], axis=1))
+    return _minus(mine, both.metrics(np.concatenate([swap_BN, 1 - swap_BN], axis=1)))
+
+
+def _joined(blocks: Iterable[dict[str, Floats]]) -> dict[str, Floats]:
+    parts = list(blocks)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _minus(first: dict[str, Floats], second: dict[str, Floats]) -> dict[str, Floats]:
@@ -119,5 +140,6 @@ def _intervals(values: dict[str, Floats], images: int) -> dict[str, Interval]:
 
 
 def _share(by_chance: Floats, value: float, *, exact: bool) -> float:
-    as_large = int(np.count_nonzero(np.abs(by_chance) >= abs(value) - _EQUAL))
-    return as_large / len(by_chance) if exact else (1 + as_large) / (1 + len(by_chance))
+    present = by_chance[~np.isnan(by_chance)]
+    as_large = int(np.count_nonzero(np.abs(present) >= abs(value) - _EQUAL))
+    return as_large / len(present) if exact else (1 + as_large) / (1 + len(present))

@@ -218,6 +218,8 @@ class SweepRecorder:
     ) -> None:
         """Writes the network that held out one of `folds` parts of the data as a child run, once.
 
+        One that was broken off goes on.
+
         Args:
             number: The trial whose configuration it has.
             fold: Which part, from 0.
@@ -228,10 +230,15 @@ class SweepRecorder:
         """
         tags = {FOLD: f"{fold} of {folds}", NUMBER: str(number), PARENT: self.parent}
         query = " and ".join(f"tags.`{name}` = '{value}'" for name, value in {KIND: "fold", **tags}.items())
-        if any(run.info.status == "FINISHED" for run in self._search(query)):
+        found = self._search(query)
+        if any(run.info.status == "FINISHED" for run in found):
             return
-        run = str(self._create(f"fold {fold} of trial {number:04d}", "fold", tags).info.run_id)
+        begun = found[0] if found else self._create(f"fold {fold} of trial {number:04d}", "fold", tags)
+        run = str(begun.info.run_id)
+        known = {int(entry.step) for entry in self.client.get_metric_history(run, "epoch")} if found else set()
         for epoch, scores in epochs.items():
+            if epoch in known:
+                continue
             self.client.log_batch(run, metrics=as_metrics({**scores, "epoch": float(epoch)}, epoch))
         params = as_params(parameters)
         for start in range(0, len(params), PARAMS_A_BATCH):

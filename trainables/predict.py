@@ -16,71 +16,21 @@ import numpy.typing as npt
 import torch
 from mmengine.registry import DefaultScope
 
-from segdata.coco import read_coco
 from segdata.errors import DatasetError, InputError, TrialError
-from segdata.labelmaps import read_classes
 from segdata.prediction_disk import refuse_too_much
 from segdata.prediction_parts import ImageFile, PredictionParts
 from segdata.predictions import ImageInstances, PredictionMeta
 from segdata.probabilities import coarsened, pack
 from trainables.outputs import instances_of, limits_of, probabilities_of
-from trainables.prediction_job import PredictionJob, files_of_role, windows_of
+from trainables.prediction_job import PredictionJob, windows_of
 from trainables.prediction_model import Predictor, classes_of, load_predictor
-from trainables.requests import PredictRequest
 from trainables.trial import prepare_process
-from trainables.trial_files import TrialFiles
 from trainables.window_prediction import WindowPredictor
 
-__all__ = ["predict", "predict_as_asked", "predict_share"]
+__all__ = ["predict_as_asked", "predict_share"]
 
 Found = ImageInstances | npt.NDArray[np.uint8]  # one image's objects, or its packed class probabilities
-
-
-def predict(request: PredictRequest, connection: Connection) -> None:
-    """The child's job: predicts every image of the role; sends ("image", {"done", "of"}) as it goes.
-
-    What an earlier child left beside `request.out` is taken over.
-
-    Raises:
-        DatasetError: An image can't be read; then there is no prediction set.
-    """
-    files, unreadable = files_of_role(request.role)
-    parts = PredictionParts.beside(request.out)
-    parts.start({})
-    job = job_of(request, files, parts)
-    predict_share(job, connection)
-    failed = unreadable | parts.failures(files)
-    if failed:
-        raise DatasetError(next(iter(failed.values())))
-    parts.finish(files, request.out, request.fingerprint, {})
-    parts.remove()
-
-
-def job_of(request: PredictRequest, files: tuple[ImageFile, ...], parts: PredictionParts) -> PredictionJob:
-    """Returns the job of predicting a role with a trial's best weights, with the classes of the role's truth."""
-    trial = TrialFiles(request.directory)
-    if request.role.annotations is not None:
-        truth = read_coco(request.role.annotations)
-        classes, category_ids = truth.class_names, truth.category_ids
-    else:
-        assert request.role.labels is not None
-        classes, category_ids = read_classes(request.role.labels)[0], ()
-    return PredictionJob(
-        config=trial.config,
-        checkpoint=trial.best,
-        images=request.role.images,
-        files=files,
-        missing=frozenset(file.image.file_name for file in files if not parts.has(file)),
-        parts=parts.folder,
-        classes=classes,
-        category_ids=category_ids,
-        trial=request.directory.name,
-        config_hash=request.config_hash,
-        fingerprint=request.fingerprint,
-        threads=request.threads,
-        custom_imports=request.custom_imports,
-        folder=request.folder,
-    )
+Band = npt.NDArray[np.float32]  # rows of an image's class probabilities
 
 
 def predict_as_asked(job: PredictionJob, connection: Connection) -> None:
@@ -113,8 +63,7 @@ def predict_share(job: PredictionJob, connection: Connection) -> None:
         done, count = 0, sum(file.image.file_name in job.missing for group in mine for file in group)
         connection.send(("image", {"done": 0, "of": count}))
         for group in mine:
-            with told_apart(job, group):
-                share.predict(group)
+            share.predict(group)
             for _ in (file for file in group if file.image.file_name in job.missing):
                 done += 1
                 connection.send(("image", {"done": done, "of": count}))
@@ -122,7 +71,7 @@ def predict_share(job: PredictionJob, connection: Connection) -> None:
 
 @contextmanager
 def told_apart(job: PredictionJob, group: Sequence[ImageFile]) -> Iterator[None]:
-    """Says which images or which view a network failed on, where these may be why.
+    """Says which images or which view a network failed on, where these may be why; around the network alone.
 
     Raises:
         TrialError: Memory ran out, or a network failed whose input has another size than without the view.
@@ -207,17 +156,19 @@ class Share:
 
     def seen_whole(self, loaded: Sequence[tuple[ImageFile, npt.NDArray[Any]]]) -> list[tuple[ImageFile, Found]]:
         """Sends images through the network together; returns what it found in those that are missing."""
-        inputs = [
-            self.predictor.prepare(
-                pixels,
-                self.predictor.steps_for(*self.size(file)),
-                str(self.job.images / file.image.file_name),
-                file.image.id,
-            )
-            for file, pixels in loaded
-        ]
-        samples = zip(loaded, self.predictor.predict(inputs), strict=True)
-        return [(file, self.found(file, sample)) for (file, _), sample in samples if not self.parts.has(file)]
+        with told_apart(self.job, [file for file, _ in loaded]):
+            inputs = [
+                self.predictor.prepare(
+                    pixels,
+                    self.predictor.steps_for(*self.size(file)),
+                    str(self.job.images / file.image.file_name),
+                    file.image.id,
+                )
+                for file, pixels in loaded
+            ]
+            samples = self.predictor.predict(inputs)
+        seen = zip(loaded, samples, strict=True)
+        return [(file, self.found(file, sample)) for (file, _), sample in seen if not self.parts.has(file)]
 
     def found(self, file: ImageFile, sample: dict[str, Any]) -> Found:
         """Brings what the network returned for an image back into the image's frame."""
@@ -233,10 +184,20 @@ class Share:
         view, floor = self.job.view, self.floor
         if self.predictor.task == "semantic":
             bands = self.windows.bands(pixels, lambda seen: probabilities_of(seen["seg_logits"]))
-            whole = np.concatenate([pack(band, 1) for band in bands], axis=1)
+            whole = np.concatenate([pack(band, 1) for band in self.told_apart_each(file, bands)], axis=1)
             return coarsened(view.back_planes(whole), self.job.stride)
-        objects = self.windows.instances(pixels, lambda seen: instances_of(with_masks(self.job, seen), floor))
+        with told_apart(self.job, [file]):
+            objects = self.windows.instances(pixels, lambda seen: instances_of(with_masks(self.job, seen), floor))
         return view.back_instances(objects, file.image.width, file.image.height)
+
+    def told_apart_each(self, file: ImageFile, bands: Iterator[Band]) -> Iterator[Band]:
+        """Yields what the network gives, apart from what is done with it."""
+        while True:
+            with told_apart(self.job, [file]):
+                band = next(bands, None)
+            if band is None:
+                return
+            yield band
 
     def loaded(self, group: Sequence[ImageFile]) -> Iterator[tuple[ImageFile, npt.NDArray[Any]]]:
         """Reads the images of a group; one that can't be read is noted."""

@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from segdata.coco import read_coco
 from segdata.errors import DatasetError
 from segdata.images import image_size
 from segdata.prediction_parts import ImageFile
 from segdata.predictions import PredictedImage
 from segdata.views import PLAIN, View
-from trainables.description import RoleFiles, Task
+from trainables.description import Task
 
-__all__ = ["PredictionJob", "WindowChoice", "files_of_role", "images_fingerprint", "windows_of"]
+__all__ = ["PredictionJob", "WindowChoice", "images_fingerprint", "windows_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +87,6 @@ def windows_of(view: View, windows: WindowChoice | None) -> WindowChoice | None:
     if view.window_px is None:
         return windows
     return WindowChoice(view.window_px) if windows is None else replace(windows, side_px=view.window_px)
-
-
-def files_of_role(role: RoleFiles) -> tuple[tuple[ImageFile, ...], dict[str, str]]:
-    """Lists a role's images in the order in which they are predicted, and those that can't be opened, with reasons."""
-    if role.annotations is not None:
-        records = read_coco(role.annotations).images
-        listed = [PredictedImage(id=r.id, file_name=r.file_name, width=r.width, height=r.height) for r in records]
-        return opened(role.images, listed)
-    assert role.stems is not None
-    names = [f"{stem}{role.suffix}" for stem in role.stems.read_text().splitlines()]
-    return opened(role.images, list(enumerate(names)))
 
 
 def opened(

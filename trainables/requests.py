@@ -7,9 +7,9 @@ from typing import Literal
 
 from search_spaces.trial_config import TrialConfig
 from segscore.own_metric import OwnMetric
-from trainables.description import DataDescription, RoleFiles, Task
+from trainables.description import DataDescription
 
-__all__ = ["AverageRequest", "PredictRequest", "TrialRequest", "WeightsRequest"]
+__all__ = ["AverageRequest", "TrialRequest", "WeightsRequest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +38,6 @@ class TrialRequest:
     until: int | None = None  # the epoch after whose validation training ends; None = the plan's end
     keep_epochs: int = 0  # so many more whose weights are kept
     keep_last: bool = False  # whether `best.pth` is to hold the last epoch, whatever the scores
-
-
-@dataclass(frozen=True, slots=True)
-class PredictRequest:
-    """One role to predict with a trial's best weights into the prediction set `out`."""
-
-    directory: Path
-    task: Task
-    role: RoleFiles
-    fingerprint: str
-    out: Path
-    config_hash: str
-    threads: int = 1
-    custom_imports: Sequence[str] = ()
-    folder: Path | None = None  # the sweep file's: where relative paths and the user's modules lie
 
 
 @dataclass(frozen=True, slots=True)

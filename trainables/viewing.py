@@ -25,9 +25,15 @@ def turned(steps: Steps) -> list[dict[str, Any]]:
 
 def turned_step(step: Mapping[str, Any]) -> dict[str, Any]:
     """Exchanges the sides that a step names."""
-    frames = {key: tuple(step[key])[::-1] for key in ("scale", "size") if is_pair(step.get(key))}
+    named = {key: step[key] for key in ("scale", "size") if is_pair(step.get(key)) or are_pairs(step.get(key))}
+    frames = {key: turned_frame(frame) for key, frame in named.items()}
     sides = {"width": step["height"], "height": step["width"]} if {"width", "height"} <= set(step) else {}
     return {**step, **frames, **sides}
+
+
+def turned_frame(frame: Sequence[Any]) -> Any:
+    """Exchanges the sides of a frame, or of each of several."""
+    return [tuple(pair)[::-1] for pair in frame] if are_pairs(frame) else tuple(frame)[::-1]
 
 
 def resized(steps: Steps, size: tuple[int, int], factor: float) -> list[dict[str, Any]]:
@@ -58,3 +64,7 @@ def is_pad(step: Mapping[str, Any]) -> bool:
 
 def is_pair(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) == 2
+
+
+def are_pairs(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 0 and all(map(is_pair, value))

@@ -15,7 +15,8 @@ from ensembling.selection.blends import Blend
 from ensembling.weights import member_weights
 from segdata.instances import ImageRecord, InstanceDataset
 from segdata.predictions import ImageInstances, PredictionSet
-from segscore.agreement import require_agreement, require_sound_instances
+from segdata.sound_predictions import require_sound_instances
+from segscore.agreement import require_agreement
 from segscore.instances import Kind, fitting_max_detections, results_of_image
 from segscore.overlaps import DrawnTruth, Scene
 from segscore.samples import InstanceSample

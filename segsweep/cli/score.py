@@ -21,6 +21,9 @@ from segsweep.truth_source import read_truth
 __all__ = ["score"]
 
 _WIDTH = 80
+_BATCH = 8
+_WITH_ARTICLE = {"instance": "an instance", "semantic": "a semantic"}
+_OF_TASK = {"max_detections": "instance", "images": "semantic", "batch": "semantic", "confusion": "semantic"}
 
 
 def score(
@@ -32,7 +35,9 @@ def score(
         int | None, typer.Option(help="Detections that count an image and class; default: all there are.")
     ] = None,
     metric: Annotated[list[str] | None, typer.Option(help="FILE.py:FUNCTION, a metric of your own.")] = None,
-    batch: Annotated[int, typer.Option(help="Images a batch, for the mean IoU over batches.")] = 8,
+    batch: Annotated[
+        int | None, typer.Option(help="Images a batch, for the mean IoU over batches; default: 8.")
+    ] = None,
     resamples: Annotated[int, typer.Option(help="Resamples of the images, for intervals and test; 0: none.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 7,
     confusion: Annotated[bool, typer.Option("--confusion", help="Also show which classes are mixed up.")] = False,
@@ -41,18 +46,25 @@ def score(
 ) -> None:
     """Scores predictions of a model or an ensemble on the images of the truth, with intervals over the images.
 
-    Example: segsweep score runs/nuclei/ensemble/predictions data/nuclei/test.json --against other-predictions
+    Example: segsweep score runs/nuclei/ensembles/test-top3/wbf-chosen/predictions data/nuclei/test.json
+    --against other-predictions
     """
     first = PredictionSet.open(predictions)
     second = None if against is None else PredictionSet.open(against)
-    _check_options(first, second, resamples, confusion, calibration)
+    _refuse_other_tasks_options(
+        first.meta.task, max_detections=max_detections, images=images, batch=batch, confusion=confusion
+    )
+    _check_options(first, second, resamples, seed, calibration)
     own = read_named_metrics(metric or [], first.meta.task)
     labelled = read_truth(truth, first.meta.task, images)
     limit = _limit(labelled, first, second, max_detections)
+    a_batch = _BATCH if batch is None else batch
     console = Console(width=_WIDTH, markup=False, highlight=False)
     with Console(stderr=True).status("matching"):
-        one = replace(evaluate(labelled, first, max_detections=limit, batch=batch), own=scores_by(own, labelled, first))
-        other = None if second is None else evaluate(labelled, second, max_detections=limit, batch=batch)
+        one = replace(
+            evaluate(labelled, first, max_detections=limit, batch=a_batch), own=scores_by(own, labelled, first)
+        )
+        other = None if second is None else evaluate(labelled, second, max_detections=limit, batch=a_batch)
         if other is not None and second is not None:
             other = replace(other, own=scores_by(own, labelled, second))
     sure: dict[str, Interval] = {}
@@ -83,16 +95,26 @@ def _print_more(console: Console, one: Evaluation, resamples: int, confusion: bo
     print_notes(console, one, resamples)
 
 
+def _refuse_other_tasks_options(task: str, **options: object) -> None:
+    """Refuses options that were given, but that the task has no use for."""
+    for option, value in options.items():
+        wanted = _OF_TASK[option]
+        if value is not None and value is not False and wanted != task:
+            raise InputError.of(
+                f"expected {_WITH_ARTICLE[wanted]} prediction set, but got {_WITH_ARTICLE[task]} one",
+                where=f"--{option.replace('_', '-')}",
+                cure="Leave it out.",
+            )
+
+
 def _check_options(
-    first: PredictionSet, second: PredictionSet | None, resamples: int, confusion: bool, calibration: bool
+    first: PredictionSet, second: PredictionSet | None, resamples: int, seed: int, calibration: bool
 ) -> None:
     """Refuses before anything is read what can't be shown."""
+    if seed < 0:
+        raise InputError.of(f"expected 0 or more, but got {seed}", where="--seed", cure="Take 7.")
     if 0 < resamples < 100 or resamples < 0:
         raise InputError.of(f"expected 0, or 100 or more, but got {resamples}", where="--resamples", cure="Take 1000.")
-    if confusion and first.meta.task == "instance":
-        raise InputError.of(
-            "expected a semantic prediction set, but got an instance one", where="--confusion", cure="Leave it out."
-        )
     if calibration and first.meta.codec == "labels":
         raise InputError.of(
             "expected predictions with confidences, but got labels only",

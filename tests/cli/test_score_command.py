@@ -218,7 +218,9 @@ def test_calibration_shows_how_many_of_each_confidence_are_right(two_sets: tuple
     [
         (["--resamples", "50"], "--resamples: expected 0, or 100 or more, but got 50"),
         (["--confusion"], "--confusion: expected a semantic prediction set, but got an instance one"),
-        (["--batch", "0"], "batch: expected at least 1, but got 0"),
+        (["--images", "."], "--images: expected a semantic prediction set, but got an instance one"),
+        (["--batch", "4"], "--batch: expected a semantic prediction set, but got an instance one"),
+        (["--seed", "-1"], "--seed: expected 0 or more, but got -1"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options: list[str], message: str, instance: tuple[Path, Path]) -> None:
@@ -226,6 +228,22 @@ def test_options_that_do_not_fit_are_refused(options: list[str], message: str, i
     assert isinstance(error, InputError)
     assert message in str(error)
     assert error.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--batch", "0"], "batch: expected at least 1, but got 0"),
+        (["--max-detections", "9"], "--max-detections: expected an instance prediction set, but got a semantic one"),
+    ],
+)
+def test_options_that_do_not_fit_label_maps_are_refused(
+    options: list[str], message: str, semantic: tuple[Path, Path, Path]
+) -> None:
+    predictions, labels, images = semantic
+    error = run(predictions, labels, "--images", images, *options).exception
+    assert isinstance(error, InputError)
+    assert message in str(error)
 
 
 def test_calibration_of_labels_without_probabilities_is_refused(semantic: tuple[Path, Path, Path]) -> None:

@@ -55,6 +55,8 @@ def test_a_missing_ensemble_file_is_one_message(tmp_path: Path) -> None:
     [
         ("members", [], "got at members: .*at least 1 item"),
         ("schema_version", 3, "got at schema_version"),
+        ("method", "vote", r"ensemble\.json: expected at method one of wbf, .*, but got 'vote'"),
+        ("method", "soft-vote", r"ensemble\.json: expected at method one of wbf, .*, but got 'soft-vote'"),
         ("member", 1, "got at member: .*not permitted"),
     ],
 )
@@ -70,7 +72,9 @@ def test_settings_out_of_range_in_the_file_are_refused(tmp_path: Path) -> None:
     raw = json.loads(path.read_text())
     raw["settings"]["iou_threshold"] = 2.0
     path.write_text(json.dumps(raw))
-    with pytest.raises(InputError, match="iou_threshold: expected at least 0 and below 1, but got 2.0"):
+    with pytest.raises(
+        InputError, match=r"ensemble\.json: .*iou_threshold: expected at least 0 and below 1, but got 2.0"
+    ):
         read_ensemble(path)
 
 

@@ -1,5 +1,7 @@
 """Votes of semantic members: arithmetic by hand, scipy's mode as the oracle, and who wins a tie."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -83,15 +85,32 @@ def test_soft_vote_of_identical_members_is_one_of_them(mean: Mean, copies: int, 
 
 
 @pytest.mark.parametrize("mean", MEANS)
+@pytest.mark.parametrize("kinds", [("u1", "u1", "u1"), ("f4", "f4", "f4"), ("f8", "f4", "u1")])
 @given(packed_MCHW=bytes_of, order=st.permutations([0, 1, 2]), weights=weights_of)
 @settings(max_examples=30, deadline=None)
 def test_the_order_of_members_does_not_matter_to_any_mean(
-    mean: Mean, packed_MCHW: np.ndarray, order: list[int], weights: list[float]
+    kinds: tuple[str, ...], mean: Mean, packed_MCHW: np.ndarray, order: list[int], weights: list[float]
 ) -> None:
-    """To the last bit for bytes and the arithmetic mean, to the rounding of sums otherwise."""
-    voted = soft_vote(list(packed_MCHW), weights, mean=mean)
-    shuffled = soft_vote([packed_MCHW[i] for i in order], [weights[i] for i in order], mean=mean)
-    np.testing.assert_allclose(shuffled, voted, atol=0 if mean == "arithmetic" else 1e-6)
+    """To the last bit."""
+    members = [
+        part if kind == "u1" else (part / 255).astype(kind) for part, kind in zip(packed_MCHW, kinds, strict=True)
+    ]
+    shuffled, shuffled_weights = [members[i] for i in order], [weights[i] for i in order]
+    voted = soft_vote(members, weights, mean=mean)
+    assert soft_vote(shuffled, shuffled_weights, mean=mean).tobytes() == voted.tobytes()
+    labels = soft_vote_labels(members, weights, mean=mean)
+    np.testing.assert_array_equal(soft_vote_labels(shuffled, shuffled_weights, mean=mean), labels)
+
+
+@pytest.mark.parametrize("mean", MEANS)
+def test_classes_with_the_same_numbers_tie_to_the_lowest_in_any_order_of_members(mean: Mean) -> None:
+    """Each class has 0, 0 and 120, so none has more; sums of floats in turn differ in the last bit."""
+    pairs = ([0, 0], [0, 120], [120, 0])
+    for order in itertools.permutations(pairs):
+        members = [np.array(pair, dtype=np.uint8).reshape(2, 1, 1) for pair in order]
+        assert soft_vote_labels(members, mean=mean).item() == 0, order
+        as_floats = [(part / 255).astype(np.float32) for part in members]
+        assert soft_vote_labels(as_floats, mean=mean).item() == 0, order
 
 
 def test_the_zero_of_one_member_is_no_veto_in_the_geometric_mean() -> None:

@@ -1,5 +1,6 @@
 """Small prediction sets that tests hand in."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,15 @@ def crowded(path: Path) -> PredictionSet:
         (0, 0.5, slice(0, 2), slice(0, 4)), (0, 0.75, slice(0, 2), slice(2, 6)), (1, 0.25, slice(3, 4), slice(0, 1))
     )
     return instance_set(path, found, objects())
+
+
+def with_confidence(found: PredictionSet, confidence: float) -> PredictionSet:
+    """The set after another program changed the confidence of its first object."""
+    results = json.loads((found.path / "instances.json").read_text())
+    results[0]["score"] = confidence
+    (found.path / "instances.json").write_text(json.dumps(results))
+    (found.path / "instances_index.json").unlink()
+    return PredictionSet.open(found.path)
 
 
 def label_set(path: Path, *labels: npt.NDArray[Any]) -> PredictionSet:

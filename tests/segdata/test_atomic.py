@@ -1,5 +1,7 @@
 """Files and folders appear whole or not at all."""
 
+import errno
+
 import pytest
 
 from segdata.atomic import link_or_copy, new_file, new_folder, refuse_existing_file, write_text
@@ -57,6 +59,26 @@ def test_a_file_appears_at_the_end_and_an_error_leaves_nothing_not_even_parents(
         pass
     with pytest.raises(InputError, match="expected a place to write to"), new_file(path / "inside"):
         pass
+
+
+def test_a_disk_that_fills_up_is_told_and_leaves_nothing(tmp_path):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    told = "out: expected a place to write to, but got: No space left on device"
+    with pytest.raises(InputError, match=told), new_file(tmp_path / "deep" / "out") as stream:
+        stream.write("half")
+        raise full
+    with pytest.raises(InputError, match=told), new_folder(tmp_path / "deep" / "out") as folder:
+        (folder / "a").write_text("1")
+        raise full
+    with pytest.raises(InputError, match="out: expected a place to write to"), new_folder(tmp_path / "out") as folder:
+        (folder / "not-there" / "a").write_text("1")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_can_not_be_read_meanwhile_is_not_blamed_on_the_place(tmp_path):
+    with pytest.raises(FileNotFoundError, match="source"), new_folder(tmp_path / "out"):
+        (tmp_path / "source").read_bytes()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_second_name_is_a_copy_where_there_are_no_links(tmp_path, monkeypatch):

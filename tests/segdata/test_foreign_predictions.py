@@ -118,6 +118,17 @@ def test_the_same_predictions_are_imported_once_and_others_beside_them(
         ({"segmentation": None}, r"\[1\]\.segmentation: expected a mask, as RLE or polygons, but got a result without"),
         ({"segmentation": {"size": [6, 4], "counts": RUNS}}, r"\.size: expected \[height, width\] = \[4, 6\], but got"),
         ({"segmentation": {"size": [4, 6], "counts": [5, 2]}}, "expected run lengths that add up to 4x6 = 24 pixels"),
+        (
+            {"bbox": [0, 0, 1e39, 2]},
+            r"\[1\]\.bbox: expected .* in pixels of the 6x4 image, but got \[0\.0, 0\.0, 1e\+39",
+        ),
+        ({"bbox": [float("inf"), 0, 1, 2]}, r"\[1\]\.bbox: expected a finite number, but got inf"),
+        ({"bbox": [0, 0, 10**400, 2]}, r"\[1\]\.bbox: expected a finite number, but got 1000"),
+        ({"segmentation": [[0, 0, 1, 0, 10**400, 1]]}, r"\[1\]\.segmentation\[0\]: expected numbers, but got int too"),
+        (
+            {"segmentation": {"size": [4, 6], "counts": [10**400]}},
+            r"= 24 pixels, but got one of 1000",
+        ),
         ({"bbox": [0, 0, -1, 2]}, r"\[1\]\.bbox: expected .* width and height from 0 on, but got \[0\.0, 0\.0, -1\.0"),
     ],
 )
@@ -134,6 +145,8 @@ def test_a_wrong_result_is_named_by_its_place_and_key(
     [
         ("[{]", r"theirs\.json, line 1: expected JSON"),
         ('{"annotations": []}', "expected a list of COCO results, one an object, but got the keys annotations"),
+        ("[" * 100_000, r"theirs\.json: expected JSON, but got: maximum recursion depth"),
+        (f"[{'1' * 5000}]", r"theirs\.json: expected JSON, but got: Exceeds the limit"),
         ("[]", r"expected a list of COCO results, one an object, but got \[\]"),
         ("[3]", r"\[0\]: expected a result with image_id, category_id, score and segmentation, but got 3"),
     ],

@@ -25,6 +25,50 @@ A = PredictedImage(id=3, file_name="a.png", width=6, height=4)
 B = PredictedImage(id=8, file_name="b.png", width=6, height=4)
 
 
+def changed_set(folder, name, text):
+    """A set whose file `name` another program wrote over."""
+    with PredictionWriter(folder, meta()) as writer:
+        writer.add_instances(A, instances(0, 1))
+    (folder / name).write_text(text)
+    return PredictionSet.open(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"spans": {}}', "[" * 100_000])
+def test_a_broken_index_is_named(tmp_path, text):
+    found = changed_set(tmp_path / "set", "instances_index.json", text)
+    with pytest.raises(
+        DatasetError, match=r"instances_index\.json: expected bytes and spans of instances\.json, but got"
+    ):
+        found.instances("a.png")
+
+
+@pytest.mark.parametrize("spans", ['{"3": 1}', '{"3": [1]}', '{"3": ["a", 2]}', "[3]"])
+def test_broken_spans_are_named(tmp_path, spans):
+    found = changed_set(tmp_path / "set", "instances_index.json", "")
+    size = (found.path / "instances.json").stat().st_size
+    (found.path / "instances_index.json").write_text(f'{{"bytes": {size}, "spans": {spans}}}')
+    with pytest.raises(
+        DatasetError, match=r"instances_index\.json: expected bytes and spans of instances\.json, but got"
+    ):
+        found.instances("a.png")
+
+
+def test_results_that_the_index_can_not_find_are_named(tmp_path):
+    found = changed_set(tmp_path / "set", "instances_index.json", "")
+    size = (found.path / "instances.json").stat().st_size
+    for span in ([5, 9], [-1, 4]):
+        (found.path / "instances_index.json").write_text(json.dumps({"bytes": size, "spans": {"3": span}}))
+        with pytest.raises(DatasetError, match=r"instances\.json: expected COCO results of image 3 in bytes"):
+            PredictionSet.open(found.path).instances("a.png")
+
+
+@pytest.mark.parametrize("image_id", [[3], {}, None, "3"])
+def test_results_of_an_image_id_that_is_none_are_refused(tmp_path, image_id):
+    found = changed_set(tmp_path / "set", "instances.json", json.dumps([{"image_id": image_id}]))
+    with pytest.raises(DatasetError, match=r"instances\.json: expected results for the images of meta\.json, but got"):
+        found.instances("a.png")
+
+
 def meta(codec="coco-rle", **changes):
     instance = codec == "coco-rle"
     fields = {

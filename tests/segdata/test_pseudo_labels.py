@@ -13,7 +13,7 @@ from segdata.coco import read_coco
 from segdata.dataset_folder import open_dataset_folder
 from segdata.defects import find_defects
 from segdata.errors import DatasetError, InputError
-from segdata.labelmaps import read_label_map, read_labels
+from segdata.labelmaps import read_label_map, read_labels, write_label_map
 from segdata.pseudo_labels import SureObjects, SurePixels, overlapping, write_pseudo_labels
 from tests.segdata.submitted_sets import (
     HEIGHT,
@@ -25,6 +25,7 @@ from tests.segdata.submitted_sets import (
     objects,
     probability_set,
     random_labels,
+    with_confidence,
 )
 
 
@@ -150,6 +151,22 @@ def test_nothing_sure_is_an_error_and_leaves_nothing(photos: Path, tmp_path: Pat
     found = instance_set(tmp_path / "set", objects(), objects())
     with pytest.raises(InputError, match="expected images with sure predictions, but got none of 2"):
         write_pseudo_labels(found, photos, tmp_path / "out", SureObjects())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("confidence", [float("nan"), 1.5, -0.1])
+def test_confidences_that_are_none_are_refused(photos: Path, tmp_path: Path, confidence: float) -> None:
+    found = with_confidence(crowded(tmp_path / "set"), confidence)
+    with pytest.raises(DatasetError, match=r"set: expected confidences from 0 to 1 in b\.png, but got .* object 0"):
+        write_pseudo_labels(found, photos, tmp_path / "out", SureObjects(0.5))
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_that_are_no_class_are_refused(photos: Path, tmp_path: Path) -> None:
+    found = label_set(tmp_path / "set", random_labels(1), random_labels(2))
+    write_label_map(np.full((HEIGHT, WIDTH), 3, np.uint8), found.path / "labels" / "a.png")
+    with pytest.raises(DatasetError, match=r"expected classes from 0 to 2, but got 3 in a\.jpg"):
+        write_pseudo_labels(found, photos, tmp_path / "out", SurePixels(max_unsure=1))
     assert not (tmp_path / "out").exists()
 
 

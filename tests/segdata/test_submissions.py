@@ -1,6 +1,7 @@
 """Submissions: COCO results, label images, a CSV of pixels, and files by templates."""
 
 import csv
+import errno
 import json
 import re
 from pathlib import Path
@@ -34,6 +35,7 @@ from tests.segdata.submitted_sets import (
     objects,
     probability_set,
     random_labels,
+    with_confidence,
 )
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "outputs.md"
@@ -166,6 +168,18 @@ def test_an_order_file_decides_rows_names_and_header(tmp_path: Path) -> None:
     assert rows_of(tmp_path / "out.csv") == rows
 
 
+def test_an_order_file_of_one_column_is_blamed_itself(tmp_path: Path) -> None:
+    found = label_set(tmp_path / "set", random_labels(1), random_labels(2))
+    (tmp_path / "sample.csv").write_text("Id\na\nb\n")
+    submission = Submission(found, order=read_order(tmp_path / "sample.csv", found.meta.images))
+    with pytest.raises(
+        InputError, match=r"sample\.csv:1: expected two names of columns, but got Id\. Name two by --col"
+    ):
+        write_pixel_csv(submission, tmp_path / "out.csv")
+    with pytest.raises(InputError, match="^--columns: expected two names of columns, but got a"):
+        write_pixel_csv(submission, tmp_path / "out.csv", columns=["a"])
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -239,6 +253,19 @@ def test_a_wrong_template_is_told_with_its_line_and_nothing_is_left(tmp_path: Pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set", "t"]
 
 
+def test_a_full_disk_is_not_blamed_on_the_template(tmp_path: Path) -> None:
+    template = tmp_path / "template"
+    template.write_text("{% for image in images %}{{ image.name }}\n{% endfor %}")
+
+    def full(done: int, total: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    submission = Submission(crowded(tmp_path / "set"))
+    with pytest.raises(InputError, match="out: expected a place to write to, but got: No space left on device"):
+        write_by_template(submission, template, tmp_path / "out", on_image=full)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set", "template"]
+
+
 def test_images_are_rendered_one_at_a_time(tmp_path: Path) -> None:
     """What is rendered is written before the next image is read, so memory is flat."""
     found = crowded(tmp_path / "set")
@@ -261,6 +288,15 @@ def test_a_broken_set_is_told_as_such_and_leaves_nothing(tmp_path: Path) -> None
     for write in (write_label_pngs, write_pixel_csv, write_coco_results):
         with pytest.raises(DatasetError, match=r"expected classes from 0 to 2, but got 3 in a\.jpg"):
             write(Submission(PredictionSet.open(found.path)), tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set"]
+
+
+@pytest.mark.parametrize("confidence", [float("nan"), 1.5, -0.1])
+def test_confidences_that_are_none_are_refused_and_leave_nothing(tmp_path: Path, confidence: float) -> None:
+    found = with_confidence(crowded(tmp_path / "set"), confidence)
+    for write in (write_coco_results, write_number_pngs):
+        with pytest.raises(DatasetError, match=r"set: expected confidences from 0 to 1 in b\.png, but got .* object 0"):
+            write(Submission(found), tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set"]
 
 

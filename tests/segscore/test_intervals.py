@@ -1,5 +1,6 @@
 """Bootstrap and permutation: resamples equal the data set that was drawn, and known cases come out as they must."""
 
+import importlib
 import itertools
 from typing import Any
 
@@ -182,6 +183,28 @@ def test_the_difference_of_a_set_from_itself_is_nothing() -> None:
     found = differences([sample], [sample], resamples=200)["segm_mAP"]
     assert (found.value, found.interval.low, found.interval.high, found.p) == (0.0, 0.0, 0.0, 1.0)
     assert not found.is_real
+
+
+def test_swaps_without_the_metric_count_for_nothing() -> None:
+    """A class that neither truth has: each set finds it in one image, and a swap of one leaves a set without it."""
+    right = [5, 5, 5]  # of the background: right, in the truth, in the prediction
+    found, none = [0, 0, 2], [0, 0, 0]
+    one = SemanticSample(LABELS[:2], np.transpose([[right, found], [right, none]], (0, 2, 1)))
+    other = SemanticSample(LABELS[:2], np.transpose([[right, none], [right, found]], (0, 2, 1)))
+    apart = differences([one], [other])["IoU/bag"]
+    assert (apart.value, apart.p) == (0.0, 1.0)  # in both swaps that count, the sets have IoU 0
+
+
+@pytest.mark.parametrize("images", [7, 12])  # all swaps, and drawn ones
+def test_resamples_in_blocks_are_those_of_one_draw(monkeypatch: pytest.MonkeyPatch, images: int) -> None:
+    first, second = scenes(4, images), scenes(4, images)[1][::2]
+    samples = [[sample_of(*first), pixels(4, images, 0.8)[0]], [sample_of(first[0], second), pixels(5, images, 0.7)[0]]]
+
+    def found(block: int) -> str:
+        monkeypatch.setattr(importlib.import_module("segscore.intervals"), "_BLOCK", block)
+        return repr((intervals(samples[0], resamples=330), differences(*samples, resamples=330)))
+
+    assert found(330) == found(100) == found(7)
 
 
 def test_chance_alone_is_seldom_called_real() -> None:

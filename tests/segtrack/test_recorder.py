@@ -202,6 +202,23 @@ def test_what_changes_in_flight_is_a_curve_and_a_tag_once(project: Project) -> N
     assert newest == many[-len(newest) :] and len(newest) > 5
 
 
+def test_a_fold_whose_recording_broke_off_goes_on_in_its_run(project: Project, monkeypatch: Any) -> None:
+    recorder = project.recorder()
+    epochs = {8: {"mIoU": 0.25}, 16: {"mIoU": 0.5}}
+    with monkeypatch.context() as patch:
+
+        def lost(*_: object) -> None:
+            raise OSError("the store is gone")
+
+        patch.setattr(recorder.client, "set_terminated", lost)
+        with pytest.raises(TrackingLostError, match="the store is gone"):
+            recorder.record_fold(3, 0, 5, {"lr": 0.1}, epochs)
+    project.recorder().record_fold(3, 0, 5, {"lr": 0.1}, epochs)
+    (run,) = project.runs("fold")
+    assert run.info.status == "FINISHED" and run.data.params == {"lr": "0.1"}
+    assert project.history(run, "mIoU") == [(8, 0.25), (16, 0.5)]
+
+
 def test_a_fold_is_recorded_once_below_its_sweep(project: Project, tmp_path: Path) -> None:
     (tmp_path / "config.py").write_text("model = 1\n")
     recorder = project.recorder()

@@ -21,7 +21,7 @@ from search_spaces.trial_config import (
 from segdata.coco import read_coco, write_coco
 from segdata.labelmaps import read_labels
 from segdata.prediction_parts import PredictionParts
-from segdata.predictions import PredictionSet
+from segdata.predictions import PredictedImage, PredictionSet
 from segdata.statistics import object_statistics, pixel_statistics
 from segdata.synthetic import synthesize
 from trainables.description import DataDescription, RoleFiles
@@ -193,6 +193,48 @@ def trained(
         return known[model]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def val_job() -> Callable[..., PredictionJob]:
+    """Returns a maker of jobs: the val images with a trial's best weights; `finished` then makes `out` of its parts."""
+
+    def make(files: TrialFiles, data: DataDescription, out: Path, **others: Any) -> PredictionJob:
+        role, category_ids = data.val, ()
+        listed: list[PredictedImage | tuple[int, str]]
+        if role.annotations is not None:
+            truth = read_coco(role.annotations)
+            category_ids = truth.category_ids
+            listed = [
+                PredictedImage(id=i.id, file_name=i.file_name, width=i.width, height=i.height) for i in truth.images
+            ]
+        else:
+            assert role.stems is not None
+            listed = [(n, f"{stem}{role.suffix}") for n, stem in enumerate(role.stems.read_text().split())]
+        images, unreadable = opened(role.images, listed)
+        assert not unreadable
+        parts = PredictionParts.beside(out)
+        parts.start({})
+        named: dict[str, Any] = {"classes": data.classes, "category_ids": category_ids, "config_hash": "abc"}
+        missing = frozenset(image.image.file_name for image in images)
+        return PredictionJob(
+            files.config,
+            files.best,
+            role.images,
+            images,
+            missing,
+            parts.folder,
+            trial=files.directory.name,
+            **(named | others),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished() -> Callable[[PredictionJob], PredictionSet]:
+    """Returns a function that puts what a job predicted together as a set."""
+    return finish
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,12 @@ import pytest
 from search_spaces.knobs import KNOBS, takes
 from search_spaces.models import MODELS
 from search_spaces.trial_config import Scalar, TrialConfig
-from segdata.prediction_parts import PredictionParts
 from segdata.predictions import PredictionSet
 from segdata.views import View
 from trainables.description import DataDescription
 from trainables.fork_server import Ended
-from trainables.prediction_job import PredictionJob, files_of_role
-from trainables.requests import PredictRequest, TrialRequest
+from trainables.prediction_job import PredictionJob
+from trainables.requests import TrialRequest
 from trainables.trial_files import EpochScores, TrialFiles
 
 pytestmark = pytest.mark.slow
@@ -43,6 +42,9 @@ TINY_OF: dict[str, dict[str, Scalar]] = {
 }
 
 RunJob = Callable[..., Ended]
+Jobs = Callable[..., PredictionJob]
+Finished = Callable[[PredictionJob], PredictionSet]
+JOB = "trainables.predict:predict_as_asked"
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Outcome:
     history: tuple[EpochScores, ...]
     predicted: Ended | None
     seen: Ended | None
-    directory: Path
+    job: PredictionJob | None
     log: str
 
 
@@ -69,54 +71,50 @@ def tiny(model: str) -> TrialConfig:
     return trial
 
 
-def train_and_predict(model: str, data: DataDescription, directory: Path, run: RunJob) -> Outcome:
-    """Trains one step, validates, and predicts the val role into `directory`/predictions."""
+def train_and_predict(model: str, data: DataDescription, directory: Path, run: RunJob, val_job: Jobs) -> Outcome:
+    """Trains one step, validates, and predicts the val role, also turned and at a size that is whole for no network."""
     files = TrialFiles(directory)
     metric = "segm_mAP" if data.task == "instance" else "mIoU"
     ended = run("trainables.trial:train", TrialRequest(tiny(model), data, directory, metric, "max", seed=7), files.log)
-    predicted = seen = None
+    predicted = seen = job = None
     if ended.kind == "done":
-        request = PredictRequest(directory, data.task, data.val, data.fingerprint, directory / "predictions", "abc")
-        predicted = run("trainables.predict:predict", request, files.log)
-        seen = run("trainables.predict:predict_share", in_a_view(files, data), files.log)
+        job = val_job(files, data, directory / "predictions")
+        predicted = run(JOB, job, files.log)
+        turned = val_job(files, data, directory / "seen", view=View.parse("rot90+scale1.3"))
+        seen = run("trainables.predict:predict_share", turned, files.log)
     log = files.log.read_text() if files.log.is_file() else ""
     history = tuple(files.read_history()) if files.history.is_file() else ()
-    return Outcome(ended, history, predicted, seen, directory, log[-3000:])
-
-
-def in_a_view(files: TrialFiles, data: DataDescription) -> PredictionJob:
-    """Returns the job of predicting the val role turned, at a size that is whole for no network."""
-    images, _ = files_of_role(data.val)
-    parts = PredictionParts.beside(files.directory / "seen")
-    parts.start({})
-    missing = frozenset(file.image.file_name for file in images)
-    view = View.parse("rot90+scale1.3")
-    return PredictionJob(files.config, files.best, data.val.images, images, missing, parts.folder, view=view)
+    return Outcome(ended, history, predicted, seen, job, log[-3000:])
 
 
 @pytest.fixture(scope="module")
 def running(
-    one_step: dict[str, DataDescription], run_job: RunJob, tmp_path_factory: pytest.TempPathFactory
+    one_step: dict[str, DataDescription], run_job: RunJob, val_job: Jobs, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[Outcome]]]:
     """Starts every model; model -> what it will have left."""
     folder = tmp_path_factory.mktemp("matrix")
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         yield {
-            model.name: pool.submit(train_and_predict, model.name, one_step[model.task], folder / model.name, run_job)
+            model.name: pool.submit(
+                train_and_predict, model.name, one_step[model.task], folder / model.name, run_job, val_job
+            )
             for model in MODELS.values()
         }
         pool.shutdown(cancel_futures=True)
 
 
 @pytest.mark.parametrize("model", [model.name for model in MODELS.values() if not model.needs_gpu])
-def test_a_model_trains_a_step_and_predicts(model: str, running: dict[str, Future[Outcome]]) -> None:
+def test_a_model_trains_a_step_and_predicts(
+    model: str, running: dict[str, Future[Outcome]], finished: Finished
+) -> None:
     outcome = running[model].result()
     assert outcome.ended == Ended("done"), f"{outcome.ended.reason}\n{outcome.log}"
     assert [row.epoch for row in outcome.history] == [1]
     assert math.isfinite(outcome.history[0].scores["train_loss"])
     assert outcome.predicted == Ended("done"), outcome.log
     assert outcome.seen == Ended("done"), outcome.seen
-    predicted = PredictionSet.open(outcome.directory / "predictions")
+    assert outcome.job is not None
+    predicted = finished(outcome.job)
     (image,) = predicted.meta.images
     if MODELS[model].task == "instance":
         found = predicted.instances(image.file_name)

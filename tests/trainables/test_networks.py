@@ -23,7 +23,9 @@ from trainables.description import DataDescription
 from trainables.fork_server import Ended, start_child
 from trainables.networks import register
 from trainables.networks.names import MODEL_PARTS, TRAINING_PARTS, custom_imports, uses_own_parts
-from trainables.requests import PredictRequest, TrialRequest
+from trainables.prediction_job import PredictionJob
+from trainables.requests import TrialRequest
+from trainables.trial_files import TrialFiles
 
 Messages = list[dict[str, Any]]
 OURS = "trainables"
@@ -117,6 +119,8 @@ def test_stock_mmsegmentation_predicts_the_same_with_our_networks_from_anywhere(
     litter: DataDescription,
     train: Callable[[TrialRequest], Messages],
     follow: Callable[..., tuple[Messages, Ended]],
+    val_job: Callable[..., PredictionJob],
+    finished: Callable[[PredictionJob], PredictionSet],
     tmp_path: Path,
 ) -> None:
     ours: dict[str, PredictionSet] = {}
@@ -124,11 +128,10 @@ def test_stock_mmsegmentation_predicts_the_same_with_our_networks_from_anywhere(
         request = TrialRequest(trial_of(model, **values), litter, tmp_path / model, "mIoU", "max", seed=7)
         (report,) = train(request)
         assert report["epoch"] == 1 and np.isfinite(report["mIoU"])
-        out = tmp_path / f"{model}-predictions"
-        prediction = PredictRequest(request.directory, "semantic", litter.val, litter.fingerprint, out, "abc")
-        _, ended = follow(start_child("trainables.predict:predict", prediction, tmp_path / "predict.log"))
+        job = val_job(TrialFiles(request.directory), litter, tmp_path / f"{model}-predictions")
+        _, ended = follow(start_child("trainables.predict:predict_as_asked", job, tmp_path / "predict.log"))
         assert ended == Ended("done"), ended.reason
-        ours[model] = PredictionSet.open(out)
+        ours[model] = finished(job)
 
     names = [image.file_name for image in ours["upernet"].meta.images]
     elsewhere = tmp_path / "elsewhere"

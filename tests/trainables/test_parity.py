@@ -16,7 +16,7 @@ from segdata.predictions import PredictionSet
 from segdata.rle import rle_decode
 from trainables.description import DataDescription
 from trainables.fork_server import Ended, start_child
-from trainables.requests import PredictRequest
+from trainables.prediction_job import PredictionJob
 from trainables.trial_files import TrialFiles
 
 pytestmark = pytest.mark.slow
@@ -27,6 +27,8 @@ INSTANCE, SEMANTIC = ("mask-rcnn", "ms-rcnn", "queryinst"), ("segformer", "deepl
 OWN = ("bifpn", "smp-unet")  # of networks of ours: stock tools need Segsweep installed, which their config imports
 
 Trained = Callable[[str], tuple[TrialFiles, list[dict[str, Any]]]]
+JOB = "trainables.predict:predict_as_asked"
+Jobs = Callable[..., PredictionJob]
 Follow = Callable[..., tuple[list[dict[str, Any]], Ended]]
 
 # What a user without Segsweep would type: inferencers on both models of a task, then training on from the first one.
@@ -123,16 +125,17 @@ def stock_semantic(
 
 
 @pytest.fixture
-def predicted(follow: Follow, tmp_path: Path) -> Callable[[TrialFiles, DataDescription], PredictionSet]:
+def predicted(
+    follow: Follow, val_job: Jobs, finished: Callable[[PredictionJob], PredictionSet], tmp_path: Path
+) -> Callable[[TrialFiles, DataDescription], PredictionSet]:
     """Returns a function that predicts the val images with a trial's best weights in a child."""
 
     def run(files: TrialFiles, data: DataDescription) -> PredictionSet:
-        out = tmp_path / "predictions"
-        request = PredictRequest(files.directory, data.task, data.val, data.fingerprint, out, "abc")
-        messages, ended = follow(start_child("trainables.predict:predict", request, tmp_path / "predict.log"))
+        job = val_job(files, data, tmp_path / "predictions")
+        messages, ended = follow(start_child(JOB, job, tmp_path / "predict.log"))
         assert ended == Ended("done"), ended.reason
         assert messages == [{"done": index, "of": 3} for index in range(4)]
-        return PredictionSet.open(out)
+        return finished(job)
 
     return run
 
@@ -203,13 +206,13 @@ def test_predictions_cover_every_image_and_name_their_limits(
 
 
 def test_a_trial_without_weights_is_named(
-    trained: Trained, particles: DataDescription, follow: Follow, tmp_path: Path
+    trained: Trained, particles: DataDescription, follow: Follow, val_job: Jobs, tmp_path: Path
 ) -> None:
     (tmp_path / "config.py").write_text(trained("mask-rcnn")[0].config.read_text())
-    request = PredictRequest(tmp_path, "instance", particles.val, "0", tmp_path / "out", "abc")
-    _, ended = follow(start_child("trainables.predict:predict", request, tmp_path / "predict.log"))
+    job = val_job(TrialFiles(tmp_path), particles, tmp_path / "out")
+    messages, ended = follow(start_child(JOB, job, tmp_path / "predict.log"))
     assert f"{tmp_path / 'best.pth'}: expected the trial's best weights" in ended.reason
-    assert not (tmp_path / "out").exists()
+    assert not messages
 
 
 def test_the_history_holds_the_scores_that_scoring_the_predictions_gives(

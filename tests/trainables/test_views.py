@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from segdata.probabilities import coarsened
 from segdata.rle import rle_decode
 from segdata.views import View
 from trainables.fork_server import Ended, start_child
-from trainables.predict import told_apart
+from trainables.predict import Share, told_apart
 from trainables.prediction_job import PredictionJob, WindowChoice
 from trainables.prediction_model import refuse_unfit
 from trainables.viewing import resized, turned
@@ -202,6 +203,37 @@ def test_a_network_of_a_fixed_size_says_which_view_it_cannot_take(view: str, tmp
         raise RuntimeError("expected 640 px")
 
 
+def test_what_can_not_be_stored_is_not_blamed_on_the_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is found is made up; the view is one under which a network's own failure would be told as the view's."""
+    file = ImageFile(PredictedImage(id=1, file_name="a.png", width=9, height=6), 100)
+    job = PredictionJob(tmp_path, tmp_path, tmp_path, (file,), frozenset(), tmp_path, view=View.parse("scale1.25"))
+    failing: list[str] = []
+
+    def network(inputs: list[object]) -> list[object]:
+        if failing:
+            raise ValueError(failing[0])
+        return [{}]
+
+    def store(*_: object) -> None:
+        raise ValueError("stored twice")
+
+    predictor = SimpleNamespace(
+        task="semantic",
+        load=lambda *_: np.zeros((6, 9, 3), np.uint8),
+        steps_for=lambda *_: [],
+        prepare=lambda *_: None,
+        predict=network,
+    )
+    parts = SimpleNamespace(has=lambda _: False, add_packed=store)
+    monkeypatch.setattr(Share, "found", lambda *_: np.zeros((2, 6, 9), np.uint8))
+    share = Share(job, cast(Any, predictor), cast(Any, parts), cast(Any, SimpleNamespace(classes=("a", "b"))))
+    with pytest.raises(ValueError, match="^stored twice$"):
+        share.predict([file])
+    failing.append("expected 640 px")
+    with pytest.raises(TrialError, match=r"in the view scale1\.25, but it failed: expected 640 px"):
+        share.predict([file])
+
+
 def steps(*named: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"type": "LoadImageFromFile"}, *named, {"type": "PackDetInputs"}]
 
@@ -212,6 +244,11 @@ def steps(*named: dict[str, Any]) -> list[dict[str, Any]]:
         ({"type": "Resize", "scale": (64, 32), "keep_ratio": False}, {"scale": (32, 64)}),
         ({"type": "FixShapeResize", "width": 64, "height": 32}, {"width": 32, "height": 64}),
         ({"type": "Pad", "size": [64, 32]}, {"size": (32, 64)}),
+        (
+            {"type": "RandomChoiceResize", "scale": [(64, 32), [48, 40]], "keep_ratio": False},
+            {"scale": [(32, 64), (40, 48)]},
+        ),
+        ({"type": "Resize", "scale": [(64, 32)], "keep_ratio": False}, {"scale": [(32, 64)]}),
         ({"type": "Pad", "size_divisor": 32}, {}),
         ({"type": "ResizeShortestEdge", "scale": 512, "max_size": 2560}, {}),
         ({"type": "Normalize", "size": (1, 2)}, {}),
