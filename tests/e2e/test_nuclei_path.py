@@ -59,5 +59,5 @@ def test_mask_folders_to_ensemble(real_data, tmp_path, segsweep):
     result = json.loads(segsweep("ensemble", "nuclei", "--top", 2, "--json"))
     assert result["role"] == "test"
     scores = {row["name"]: row["scores"]["segm_mAP"] for row in result["rows"]}
-    assert set(scores) == {"trial 0000", "trial 0001", "wbf"}
+    assert set(scores) == {"0000", "0001", "wbf of all", "wbf chosen"}
     assert all(score > 0.02 for score in scores.values())

@@ -63,9 +63,12 @@ def test_mlflow_has_it_beside_the_stock_scores(swept: Any) -> None:
 
 def test_an_ensemble_is_judged_by_it(swept: Any) -> None:
     result = json.loads(swept.run("ensemble", "tiny", "--top", "2", "--json").stdout)
-    scores = [row["scores"]["missing"] for row in result["rows"]]
-    assert result["metric"] == "missing" and len(scores) == 3
-    assert result["gain"] == min(scores[:2]) - scores[2]
+    scores = {row["name"]: row["scores"]["missing"] for row in result["rows"]}
+    assert result["metric"] == "missing" and list(scores)[2:] == ["wbf of all", "wbf chosen"]
+    assert result["gain"] == min(list(scores.values())[:2]) - scores[result["chosen"]]
+    assert all(row["interval"] is None for row in result["rows"])
+    chosen = result["rows"][3]["selection"]
+    assert chosen["score"] <= chosen["best_single"]["score"]  # less is better
 
 
 def test_a_metric_that_fails_later_crashes_its_trials_and_the_sweep_goes_on(swept: Any) -> None:
