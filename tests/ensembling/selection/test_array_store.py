@@ -1,5 +1,6 @@
 """Bytes come back as they were put, from memory or from the file behind it, and a full disk is told."""
 
+import io
 import tempfile
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def test_the_file_is_gone_with_the_store(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **options: Path("/dev/full").open("r+b", buffering=0))
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **options: io.FileIO("/dev/full", "r+"))
     store = ArrayStore(0)
     with pytest.raises(InputError, match="expected room for the candidates' predictions, but got: No space left"):
         store.put("a", np.ones(5000, dtype=np.uint8))
