@@ -8,7 +8,7 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -54,19 +54,11 @@ def new_file(path: Path) -> Iterator[TextIO]:
         stream = partial.open("x", encoding="utf-8", newline="")
     except OSError as error:
         raise _cannot_write(path, error) from error
-    try:
-        with stream:
-            yield stream
+    with _undone(path, partial, made), stream:
+        yield stream
+        stream.close()
         refuse_existing_file(path)  # it may have come up in the meantime
         os.replace(partial, path)
-    except BaseException as error:
-        partial.unlink(missing_ok=True)
-        with suppress(OSError):  # someone else may have put a file there meanwhile
-            for parent in made:
-                parent.rmdir()
-        if isinstance(error, OSError) and _is_of_writing(error, partial):
-            raise _cannot_write(path, error) from error
-        raise
 
 
 @contextmanager
@@ -83,12 +75,22 @@ def new_folder(path: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
     except OSError as error:
         raise _cannot_write(path, error) from error
-    try:
+    with _undone(path, partial, made):
         yield partial
         refuse_existing(path)  # it may have come up in the meantime
         os.replace(partial, path)
+
+
+@contextmanager
+def _undone(path: Path, partial: Path, made: Sequence[Path]) -> Iterator[None]:
+    """Removes what was begun, and the folders made for it, where the block ends by an error; tells one of writing."""
+    try:
+        yield
     except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
         with suppress(OSError):  # someone else may have put a file there meanwhile
             for parent in made:
                 parent.rmdir()

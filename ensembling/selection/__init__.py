@@ -13,7 +13,7 @@ Stands on `segdata`, `segscore` and this package; Optuna is imported in `tuning`
 
 from ensembling.selection.candidates import Candidate, SelectionRules
 from ensembling.selection.library import Library
-from ensembling.selection.selecting import Estimate, SelectedMember, Selection, best_of, select_ensemble
+from ensembling.selection.selecting import Estimate, SelectedMember, Selection, select_ensemble
 
 __all__ = [
     "Candidate",
@@ -22,6 +22,5 @@ __all__ = [
     "SelectedMember",
     "Selection",
     "SelectionRules",
-    "best_of",
     "select_ensemble",
 ]

@@ -6,7 +6,7 @@ Imports `segdata.errors` and this package.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from ensembling.fusion import method_for
 from ensembling.selection.blends import Blend, Weights
@@ -24,7 +24,7 @@ from ensembling.selection.tuning import settings_with, tuned
 from ensembling.settings import FusionSettings
 from segdata.errors import InputError
 
-__all__ = ["Estimate", "SelectedMember", "Selection", "best_of", "select_ensemble"]
+__all__ = ["Estimate", "SelectedMember", "Selection", "select_ensemble"]
 
 _PLAIN = FusionSettings()
 # Codec -> the method by which an ensemble of one is that one.
@@ -157,12 +157,6 @@ def select_ensemble(
         evaluations=library.evaluations - before,
         estimate=choice.estimate(),
     )
-
-
-def best_of(selections: Sequence[Selection], mode: Literal["max", "min"]) -> Selection:
-    """Returns the selection with the best score; of equal ones that of fewer members, then the first."""
-    sign = 1.0 if mode == "max" else -1.0
-    return min(selections, key=lambda selection: (-sign * selection.score, len(selection.members)))
 
 
 @dataclass(frozen=True, slots=True)

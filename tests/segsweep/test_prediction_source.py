@@ -114,6 +114,23 @@ def test_an_ensemble_stands_for_its_members_trials(run: RunFolder, tmp_path: Pat
     assert find_source(str(folder / "ensemble.json"), tmp_path, None).networks == source.networks
 
 
+def test_an_ensemble_refuses_other_weights_than_those_that_it_was_made_of(run: RunFolder, tmp_path: Path) -> None:
+    made_of = find_source(str(run.trial(2).directory), tmp_path, None).networks[0].fingerprint()
+    for weights in (made_of, "0" * 16):
+        path = run.trial(2).directory
+        member = EnsembleMember(path=path, name="0002 hflip", view="hflip", trial="0002", weights=weights)
+        record = EnsembleRecord(
+            task="instance", members=(member,), method="wbf", dataset_fingerprint="f00d", code_version="t"
+        )
+        folder = write_ensemble(record, run.ensembles / "test-top1" / weights).parent
+        if weights == made_of:
+            (network,) = find_source(str(folder), tmp_path, None).networks
+            assert (str(network.view), network.trial) == ("hflip", "0002")
+        else:
+            with pytest.raises(InputError, match=f"expected the weights 0{{16}} of 0002 hflip, but got {made_of}"):
+                find_source(str(folder), tmp_path, None)
+
+
 def test_an_ensemble_that_lost_a_member_says_so(run: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match="expected a trial with weights, but got none; trials with weights: 0000, 0002"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ensembling.selection import Candidate, Library, Selection, SelectionRules, best_of, select_ensemble
+from ensembling.selection import Candidate, Library, Selection, SelectionRules, select_ensemble
 from segdata.errors import InputError
 from segdata.instances import ImageRecord, InstanceDataset
 from segdata.predictions import ImageInstances, PredictedImage, PredictionSet, PredictionWriter
@@ -305,14 +305,12 @@ def test_less_may_be_better(tmp_path: Path) -> None:
     assert found.best_single == ("a", pytest.approx(1 / 3))
 
 
-def test_the_best_of_several_methods(tmp_path: Path) -> None:
+def test_methods_are_tried_on_one_library(tmp_path: Path) -> None:
     """In the hard vote of two, a tie goes to the false class; the soft vote tells who is sure."""
     candidates, truth = of_shares(tmp_path, {"a": [0.9, 0.9, 0.4], "b": [0.4, 0.9, 0.9]})
     library = Library(candidates, truth, metric="accuracy", mode="max")
     hard, soft = (select_ensemble(library, method=method, rules=UNTUNED) for method in ("hard-vote", "soft-vote"))
     assert (hard.fell_back, hard.score, soft.score) == (True, pytest.approx(2 / 3), 1.0)
-    assert best_of([hard, soft], "max") is soft
-    assert best_of([hard, soft], "min") is hard
 
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
