@@ -40,6 +40,7 @@ PRELOADED = "trainables.preload"
 GRACE_S = 2.0  # between SIGTERM and SIGKILL
 FULL_BYTES = 1 << 20  # less is no room for what a trial writes
 STACKS_S = 1.0  # for the stacks to be written
+DYING_S = 10.0  # of a server that answers no more, but that the system still counts among the living
 # multiprocessing reads a child's exit status from a pipe, once, and looks at all children whenever it starts another:
 # of two threads that do so at a time one would find it gone, and call it 255.
 EXIT_STATUS = threading.Lock()
@@ -191,14 +192,32 @@ def start_child(job: str, request: object, log: Path) -> Child:
         request: A picklable value.
         log: File that receives the child's standard output and error.
     """
-    start_server()
     context = multiprocessing.get_context("forkserver")
     ours, theirs = context.Pipe()
     process = context.Process(target=run_job, args=(job, request, theirs, log), daemon=False)
-    with EXIT_STATUS, hidden_main_module():
-        process.start()
+    fork_by_server(process)
     theirs.close()
     return Child(process, ours, log)
+
+
+def fork_by_server(process: ForkServerProcess) -> None:
+    """Starts `process`; a server that was just killed, and refuses before its end can be seen, is waited for.
+
+    Raises:
+        OSError, EOFError: No server answers.
+    """
+    until_s = time.monotonic() + DYING_S
+    while True:
+        start_server()
+        try:
+            with EXIT_STATUS, hidden_main_module():
+                process.start()
+        except (ConnectionError, EOFError):
+            if time.monotonic() > until_s:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 @contextlib.contextmanager

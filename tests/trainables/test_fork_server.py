@@ -195,6 +195,30 @@ def test_a_server_that_is_killed_is_no_fault_of_the_trial(jobs: Path, run_job: C
     assert run_job("probes:leave", None, jobs / "log").kind == "crashed"  # by another server
 
 
+def test_a_server_whose_end_the_system_tells_late_is_waited_for(
+    jobs: Path, run_job: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is killed closes its socket first and can be collected a moment later."""
+    child = start_child("probes:sleep", None, jobs / "log")
+    assert child.receive(60) == ("probe", {})
+    server = psutil.Process(child.process.pid).parent()
+    assert server is not None
+    server.kill()
+    child.receive(10)
+    child.stop()
+    waitpid, told = os.waitpid, []
+
+    def tell_late(pid: int, options: int) -> tuple[int, int]:
+        if pid == server.pid and len(told) < 3:
+            told.append(pid)
+            return 0, 0
+        return waitpid(pid, options)
+
+    monkeypatch.setattr(os, "waitpid", tell_late)
+    assert run_job("probes:leave", None, jobs / "log").kind == "crashed"
+    assert len(told) == 3
+
+
 def test_all_output_goes_to_the_log(jobs: Path, follow: Follow) -> None:
     follow(start_child("probes:speak", None, jobs / "deep" / "log"))
     assert (jobs / "deep" / "log").read_text() == "to the log\nfrom native code\n"
