@@ -4,7 +4,7 @@
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest
 OUT ?= demo
-SCRIPTS := $(wildcard scripts/*.py benchmarks/*.py benchmarks/processes/*.py)
+SCRIPTS := $(wildcard scripts/*.py benchmarks/*.py benchmarks/*/*.py)
 
 # What runs here reports to nobody, and a file of the working folder never hides a package.
 export MLFLOW_DISABLE_TELEMETRY := true

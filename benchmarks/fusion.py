@@ -9,6 +9,7 @@ import io
 import json
 import os
 import platform
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,22 +19,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from ensemble_boxes import weighted_boxes_fusion
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy import stats
 
+sys.path.append(str(Path(__file__).resolve().parent / "fusing"))  # `make bench` runs without the script's own folder
+
+from fusion_peer import masks_by_numpy
+from fusion_scenes import HEIGHT, WIDTH, discs_of_members, nuclei_of_members, scored_scenes, write_members
+
 from ensembling import FusionSettings, Objects, fuse, fuse_boxes, hard_vote, soft_vote_labels
 from ensembling.instances import fuse_by_masks
-from segdata.coco import Category, ImageRecord, InstanceDataset, ObjectRecord
-from segdata.predictions import ImageInstances, PredictedImage, PredictionMeta, PredictionSet, PredictionWriter
-from segdata.rle import Rle, rle_area, rle_bbox, rle_encode
+from segdata.predictions import ImageInstances, PredictionSet
+from segdata.rle import Rle
 from segscore import score_instance_results
 
-WIDTH, HEIGHT = 700, 520
 Row = dict[str, Any]
 Array = npt.NDArray[Any]
-Member = tuple[Array, Array, list[Rle]]  # boxes xyxy, confidences, masks
 
 
 def seconds(work: Callable[[], object], least_s: float) -> float:
@@ -61,33 +63,6 @@ def row(name: str, peer: str, ours_s: float, theirs_s: float, target: float | No
     }
 
 
-def ellipse(x: float, y: float, radius: float, height: int = HEIGHT, width: int = WIDTH) -> Rle:
-    """A disc in an image."""
-    rows, columns = np.ogrid[:height, :width]
-    return rle_encode((columns - x) ** 2 + (rows - y) ** 2 < radius**2)
-
-
-def nuclei_of_members(members: int, objects: int, seed: int = 0) -> list[Member]:
-    """What several models would find on one crowded image: the same discs, moved and resized a little."""
-    return discs_of_members(members, objects, seed, (HEIGHT, WIDTH), (8, 18))
-
-
-def discs_of_members(
-    members: int, objects: int, seed: int, size: tuple[int, int], radii: tuple[float, float]
-) -> list[Member]:
-    """The same with discs of any size, in pixels, on an image of height x width."""
-    height, width = size
-    rng = np.random.default_rng(seed)
-    centre, radius = rng.uniform([20, 20], [width - 20, height - 20], (objects, 2)), rng.uniform(*radii, objects)
-    found = []
-    for _ in range(members):
-        moved, scaled = centre + rng.normal(0, 1.5, centre.shape), radius * rng.uniform(0.9, 1.1, objects)
-        rles = [ellipse(x, y, r, height, width) for (x, y), r in zip(moved, scaled, strict=True)]
-        boxes = np.concatenate([moved - scaled[:, None], moved + scaled[:, None]], axis=1).clip(0, width)
-        found.append((boxes, rng.uniform(0.05, 1, objects), rles))
-    return found
-
-
 def boxes_row(objects_each: int, target: float, least_s: float) -> Row:
     """Weighted boxes fusion, 5 members, counting boxes as the peer does."""
     found = nuclei_of_members(5, objects_each)
@@ -111,66 +86,6 @@ def boxes_row(objects_each: int, target: float, least_s: float) -> Row:
     np.testing.assert_allclose(ours().boxes_xyxy / size, theirs()[0], atol=1e-6)
     name = f"weighted boxes fusion, 5 members x {objects_each} objects"
     return row(name, "ensemble_boxes", seconds(ours, least_s), seconds(theirs, least_s), target)
-
-
-def masks_by_numpy(found: list[Member], crop: bool) -> list[tuple[float, Rle]]:
-    """Mask fusion on decoded masks, in a dense stack or each cropped to its box: confidences and masks."""
-    rles = [rle for _, _, own in found for rle in own]
-    confidences = np.concatenate([confidences for _, confidences, _ in found])
-    members = np.repeat(np.arange(len(found)), [len(own) for _, _, own in found])
-    height, width = rles[0].height, rles[0].width
-    boxes = np.array([[0, 0, width, height]] * len(rles))
-    if crop:
-        boxes = np.array([(x, y, x + w, y + h) for x, y, w, h in map(rle_bbox, rles)], int)
-        masks = [decoded(rle)[inside(box)].copy() for rle, box in zip(rles, boxes, strict=True)]
-    else:
-        stack_NHW = np.empty((len(rles), height, width), dtype=bool)
-        for mask_HW, rle in zip(stack_NHW, rles, strict=True):
-            mask_HW[:] = decoded(rle)
-        masks = list(stack_NHW)
-    areas = np.array([np.count_nonzero(mask) for mask in masks])
-
-    def iou(a: int, b: int) -> float:
-        both = np.concatenate([np.maximum(boxes[a, :2], boxes[b, :2]), np.minimum(boxes[a, 2:], boxes[b, 2:])])
-        parts = [masks[index][inside(both, boxes[index])] for index in (a, b)]
-        shared = np.count_nonzero(parts[0] & parts[1])
-        return float(shared / (areas[a] + areas[b] - shared))
-
-    clusters: list[list[int]] = []
-    for index in np.argsort(-confidences, kind="stable").tolist():
-        founders = np.array([cluster[0] for cluster in clusters], dtype=int)
-        after, before = boxes[founders, :2] < boxes[index, 2:], boxes[founders, 2:] > boxes[index, :2]
-        meets = np.flatnonzero(after.all(axis=1) & before.all(axis=1)).tolist()
-        free = [k for k in meets if members[index] not in members[clusters[k]]]
-        ious = [iou(clusters[k][0], index) for k in free]
-        if ious and max(ious) > 0.55:
-            clusters[free[int(np.argmax(ious))]].append(index)
-        else:
-            clusters.append([index])
-    fused = []
-    for cluster in clusters:
-        box = np.concatenate([boxes[cluster, :2].min(axis=0), boxes[cluster, 2:].max(axis=0)])
-        votes = np.zeros((box[3] - box[1], box[2] - box[0]))
-        for index in cluster:
-            votes[inside(boxes[index], box)] += confidences[index] * masks[index]
-        full = np.zeros((height, width), dtype=np.uint8, order="F")
-        full[inside(box)] = votes >= (0.5 - 1e-9) * confidences[cluster].sum()
-        present = len(set(members[cluster].tolist())) / len(found)
-        counts = coco_mask.encode(full)["counts"].decode()
-        fused.append((float(confidences[cluster].mean() * present), Rle(height, width, counts)))
-    return sorted(fused, key=lambda pair: -pair[0])
-
-
-def decoded(rle: Rle) -> Array:
-    """A mask as pycocotools gives it, column by column: quicker than a copy row by row."""
-    mask: Array = coco_mask.decode(rle.to_coco()).view(np.bool_)
-    return mask
-
-
-def inside(box: Array, frame: Array | tuple[int, ...] = (0, 0)) -> tuple[slice, slice]:
-    """The rows and columns of a box xyxy in an array that starts where the frame does."""
-    x1, y1, x2, y2 = box.tolist()
-    return slice(y1 - int(frame[1]), y2 - int(frame[1])), slice(x1 - int(frame[0]), x2 - int(frame[0]))
 
 
 def mask_rows(least_s: float, quick: bool) -> list[Row]:
@@ -271,32 +186,6 @@ def hard_vote_rows(least_s: float) -> list[Row]:
     ]
 
 
-def write_members(folder: Path, images: int) -> list[Path]:
-    """5 semantic prediction sets, 12 classes, 512x512 at stride 4; 10 images under many names."""
-    records = tuple(PredictedImage(id=i, file_name=f"{i}.png", width=512, height=512) for i in range(images))
-    meta = PredictionMeta(
-        task="semantic",
-        classes=tuple("abcdefghijkl"),
-        dataset_fingerprint="0",
-        code_version="0",
-        codec="prob8",
-        stride=4,
-    )
-    paths = []
-    for member in range(5):
-        rng = np.random.default_rng(member)
-        first: dict[int, Path] = {}
-        with PredictionWriter(folder / f"{images}-{member}", meta) as writer:
-            for image in records:
-                if image.id < 10:
-                    raw = np.repeat(np.repeat(rng.random((12, 16, 16)), 8, axis=1), 8, axis=2) ** 2
-                    first[image.id] = folder / f"{images}-{member}-{image.id}.npz"
-                    np.savez_compressed(first[image.id], prob=np.rint(raw / raw.sum(axis=0) * 255).astype(np.uint8))
-                writer.add_packed_file(image, first[image.id % 10])
-        paths.append(folder / f"{images}-{member}")
-    return paths
-
-
 def disk_rows(images: int) -> list[Row]:
     """Soft vote from files to files: what decoding takes of it, and whether memory grows with the number of images."""
     with tempfile.TemporaryDirectory(prefix="bench-fusion-") as name:
@@ -324,21 +213,6 @@ def disk_rows(images: int) -> list[Row]:
         ),
         plain_row(f"{title}, memory beyond that of 10", "100 MB allowed", max(many_mb - few_mb, 0.1), 100.0, "MB", 1),
     ]
-
-
-def scored_scenes(images: int, objects_each: int) -> tuple[InstanceDataset, list[dict[str, Any]]]:
-    """Truth, and results that are near it."""
-    objects: list[ObjectRecord] = []
-    results: list[dict[str, Any]] = []
-    for image_id in range(1, images + 1):
-        (_, _, true_rles), (_, confidences, found_rles) = nuclei_of_members(2, objects_each, seed=image_id)
-        for rle, found, confidence in zip(true_rles, found_rles, confidences.tolist(), strict=True):
-            area = float(rle_area(rle))
-            objects.append(ObjectRecord(len(objects) + 1, image_id, 1, rle, rle_bbox(rle), area, False))
-            shape = found.to_coco()
-            results.append({"image_id": image_id, "category_id": 1, "segmentation": shape, "score": confidence})
-    records = tuple(ImageRecord(i, f"{i}.png", WIDTH, HEIGHT) for i in range(1, images + 1))
-    return InstanceDataset(records, (Category(1, "nucleus"),), tuple(objects)), results
 
 
 def ap_row(images: int, objects_each: int) -> Row:

@@ -36,6 +36,7 @@ METRICS_A_BATCH, PARAMS_A_BATCH = 1000, 100
 KIND, NUMBER, SWEEP, SWEEP_ID = "segsweep.kind", "segsweep.trial", "segsweep.sweep", "segsweep.sweep_id"
 PARENT = "mlflow.parentRunId"
 FOLD = "segsweep.fold"
+ENSEMBLE = "segsweep.ensemble"
 MUTATIONS = "segsweep.mutations"
 TRAINING_PAGES = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow shows its pages for agents
 # A server that is away must not hold a sweep up for the four minutes that are MLflow's default.
@@ -196,15 +197,44 @@ class SweepRecorder:
 
     @loses_tracking
     def record_ensemble(
-        self, name: str, parameters: Mapping[str, object], scores: Mapping[str, float], artifacts: Sequence[Path]
+        self,
+        name: str,
+        folder: str,
+        parameters: Mapping[str, object],
+        scores: Mapping[str, float],
+        artifacts: Sequence[Path],
     ) -> str:
-        """Writes an ensemble as a child run; returns the run's id."""
-        run = str(self._create(name, "ensemble", {PARENT: self.parent}).info.run_id)
-        self.client.log_batch(run, metrics=as_metrics(scores, 0), params=as_params(parameters))
+        """Writes an ensemble as a child run, once; returns the run's id.
+
+        One that was broken off goes on. An ensemble of the same folder with other parameters or scores gets a run of
+        its own.
+
+        Args:
+            name: Of the run.
+            folder: Where the ensemble lies below the sweep's ensembles; tells it from others.
+            parameters: Method, members, settings.
+            scores: On the images that it is scored on.
+            artifacts: Files to add.
+        """
+        tags = {ENSEMBLE: folder, PARENT: self.parent}
+        params, metrics = as_params(parameters), as_metrics(scores, 0)
+        texts, numbers = {one.key: one.value for one in params}, {one.key: one.value for one in metrics}
+        written = [
+            run
+            for run in self._find("ensemble", tags)
+            if run.data.params.items() <= texts.items() and run.data.metrics.items() <= numbers.items()
+        ]
+        for run in written:
+            if run.info.status == "FINISHED":
+                return str(run.info.run_id)
+        begun = written[0] if written else self._create(name, "ensemble", tags)
+        number = str(begun.info.run_id)
+        if (begun.data.params, begun.data.metrics) != (texts, numbers):
+            self.client.log_batch(number, metrics=metrics, params=params)
         for artifact in artifacts:
-            self.client.log_artifact(run, str(artifact))
-        self.client.set_terminated(run, "FINISHED")
-        return run
+            self.client.log_artifact(number, str(artifact))
+        self.client.set_terminated(number, "FINISHED")
+        return number
 
     @loses_tracking
     def record_fold(
@@ -229,8 +259,7 @@ class SweepRecorder:
             artifacts: Files to add.
         """
         tags = {FOLD: f"{fold} of {folds}", NUMBER: str(number), PARENT: self.parent}
-        query = " and ".join(f"tags.`{name}` = '{value}'" for name, value in {KIND: "fold", **tags}.items())
-        found = self._search(query)
+        found = self._find("fold", tags)
         if any(run.info.status == "FINISHED" for run in found):
             return
         begun = found[0] if found else self._create(f"fold {fold} of trial {number:04d}", "fold", tags)
@@ -271,6 +300,10 @@ class SweepRecorder:
     def _create(self, name: str, kind: Kind, tags: Mapping[str, str]) -> Run:
         own = {KIND: kind, SWEEP: self.sweep, SWEEP_ID: self.sweep_id}
         return self.client.create_run(self.experiment, run_name=name, tags={**own, **tags})
+
+    def _find(self, kind: Kind, tags: Mapping[str, str]) -> list[Run]:
+        wanted = {KIND: kind, **tags}
+        return self._search(" and ".join(f"tags.`{name}` = '{value}'" for name, value in wanted.items()))
 
     def _search(self, query: str) -> list[Run]:
         runs: list[Run] = []

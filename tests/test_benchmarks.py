@@ -1,4 +1,4 @@
-"""The benchmarks of trainings and of GPUs: their arithmetic, and what they say where there is no GPU; no timings."""
+"""The benchmarks: their arithmetic, their rows, and what they say where there is no GPU; no timings."""
 
 import importlib.util
 import json
@@ -111,6 +111,17 @@ def test_trainings_are_measured_against_stock_ones() -> None:
     rows = rows_of(str(BENCHMARKS / "training.py"), "--quick")
     assert [row["target"] for row in rows].count(5.0) == 3 and [row["target"] for row in rows].count(0.98) == 2
     assert all(row["low"] <= row["ratio"] <= row["high"] and row["ours"] > 0 < row["theirs"] for row in rows)
+
+
+@pytest.mark.slow
+def test_fusion_gives_what_its_peers_give_and_every_method_has_a_row() -> None:
+    """The script compares the results before it takes the time."""
+    rows = rows_of(str(BENCHMARKS / "fusion.py"), "--quick")
+    first_words = [row["name"].partition(",")[0] for row in rows]
+    assert [first_words.count(word) for word in ("weighted boxes fusion", "mask fusion", "mask AP")] == [2, 4, 1]
+    assert [first_words.count(word) for word in ("soft vote with argmax", "hard vote")] == [4, 2]
+    assert sum(word.startswith("soft vote to labels") for word in first_words) == 2
+    assert all(row["ours"] > 0 and row["theirs"] > 0 for row in rows)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from segsweep.ensembles.judge import choose_role, judge_by_role
 from segsweep.ensembles.library import seen_through
 from segsweep.ensembles.making import Maker, Recipe
 from segsweep.ensembles.members import Shelf
-from segsweep.ensembles.records import record_run, write_record
+from segsweep.ensembles.records import record_runs, write_record
 from segsweep.ensembles.refusals import refuse_other_tools, refuse_request, refuse_unknown_methods
 from segsweep.ensembles.rows import Scorer, ScoreRow
 from segsweep.ensembles.sources import Gathered, gather
@@ -118,8 +118,7 @@ def build_ensembles(
     )
     scores = [replace(one, row=row) for one, row in zip(made, result.ensembles, strict=True)]
     files = [write_record(shelf, one, result) for one in scores]
-    for one, file in zip(scores, files, strict=True):
-        record_run(shelf, one, result, file)
+    record_runs(shelf, scores, result, files)
     return result
 
 

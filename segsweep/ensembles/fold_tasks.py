@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from ray.exceptions import RayError
 from rich.console import Console
 
 from search_spaces.trial_config import TrialConfig
+from segdata.errors import InputError
 from segsweep.ensembles.folded_trial import FoldedTrial
 from segsweep.resources import TrialResources
 from trainables.ray_trainable import TrialContext, train_alone
@@ -20,7 +21,7 @@ from trainables.trial_files import Outcome, TrialFiles
 if TYPE_CHECKING:
     from segtrack.recorder import SweepRecorder
 
-__all__ = ["FoldTask", "run_tasks"]
+__all__ = ["FoldTask", "record", "run_tasks"]
 
 WOULD_COME_AGAIN = ("crashed", "out-of-memory")
 
@@ -66,7 +67,7 @@ def run_tasks(
         if outcome.kind == "completed":
             task.files.drop_states()
             console.print(f"{task.title}: {told(task)}", highlight=False)
-            record(task, recorder)
+            record([(task.folded, task.fold)], lambda: recorder)
             continue
         failures.append((task, outcome))
         console.print(f"{task.title} failed: {outcome.reason}", highlight=False, markup=False, soft_wrap=True)
@@ -111,14 +112,19 @@ def told(task: FoldTask) -> str:
     return f"{metric} {row.scores[metric]:.4f} on its fold after epoch {row.epoch}"
 
 
-def record(task: FoldTask, recorder: "SweepRecorder") -> None:
-    """Writes a network to MLflow; if that fails it is only said."""
+def record(networks: Sequence[tuple[FoldedTrial, int]], open_recorder: Callable[[], "SweepRecorder"]) -> None:
+    """Writes trained networks to MLflow, where they are not there yet; if that fails it is only said."""
     from segtrack.recorder import TrackingLostError
 
-    files, source = task.files, task.folded.record
-    epochs = {row.epoch: row.scores for row in files.read_history()}
-    folds = len(task.folded.pool.split.folds)
+    missing = [f"fold {fold} of trial {one.name}" for one, fold in networks]
     try:
-        recorder.record_fold(source.number, task.fold, folds, dict(source.in_force), epochs, [files.config, files.log])
-    except TrackingLostError as error:
-        logger.warning("%s is missing in MLflow: %s", task.title, error)
+        recorder = open_recorder()
+        for one, fold in networks:
+            files, folds = one.files[fold], len(one.pool.split.folds)
+            epochs = {row.epoch: row.scores for row in files.read_history()}
+            shown = [files.config, files.log]
+            recorder.record_fold(one.record.number, fold, folds, dict(one.record.in_force), epochs, shown)
+            del missing[0]
+    except (TrackingLostError, InputError) as error:
+        more = f" and {len(missing) - 1} more are" if len(missing) > 1 else " is"
+        logger.warning("%s%s missing in MLflow until the same command is run again: %s", missing[0], more, error)

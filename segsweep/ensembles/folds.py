@@ -18,7 +18,7 @@ from search_spaces.models import is_checkpoint_file, is_sweep_reference
 from segdata.errors import TrialError
 from segdata.statistics import ObjectStatistics, PixelStatistics
 from segsweep.data_roles import SweepRoles, read_roles
-from segsweep.ensembles.fold_tasks import FoldTask, run_tasks
+from segsweep.ensembles.fold_tasks import FoldTask, record, run_tasks
 from segsweep.ensembles.folded_trial import FoldedTrial
 from segsweep.ensembles.pool import Pool, pool_of
 from segsweep.initial_weights import other_sweeps
@@ -65,10 +65,21 @@ def train_folds(
     with locked(run.folds):
         pool = pool_of(sweep, roles, folds)
         folded = tuple(FoldedTrial(sweep, record, pool) for record in records)
-        missing = [(one, fold) for one in folded for fold in range(folds) if not is_trained(one.files[fold])]
+        networks = [(one, fold) for one in folded for fold in range(folds)]
+        trained = [(one, fold) for one, fold in networks if is_trained(one.files[fold])]
+        missing = [network for network in networks if network not in trained]
         if missing:
             train_missing(sweep, roles, pool, missing, console, address)
+        record_earlier(sweep, trained)
     return folded
+
+
+def record_earlier(sweep: Sweep, trained: Sequence[tuple[FoldedTrial, int]]) -> None:
+    """Writes to MLflow what it has missed of networks that earlier commands trained."""
+    from segsweep.driver import open_recorder  # loads MLflow
+
+    if trained:
+        record(trained, lambda: open_recorder(sweep, RunFolder(sweep.path).read_origin(), {}))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from ensembling.ensemble_file import ENSEMBLE_FILE
 from ensembling.selection import Candidate, Library, Selection, SelectionRules, select_ensemble
 from ensembling.settings import FusionSettings
+from segdata.errors import InputError
 from segdata.predictions import PredictionSet
 from segsweep.ensembles.ensemble_config import EnsembleConfig
 from segsweep.ensembles.fusing import fuse_sharded
@@ -62,7 +63,7 @@ class Maker:
         scored: The role.
         out: Folder of the ensembles.
         opened: The candidates that are open, of which there is one set at a time: they may take 2 GB.
-        left_out: Names of candidates that found nothing.
+        empty: Whether a candidate found nothing where choices are made, by its name.
     """
 
     shelf: Shelf
@@ -71,7 +72,7 @@ class Maker:
     scored: str
     out: Path
     opened: dict[tuple[Candidate, ...], Library] = field(default_factory=dict)
-    left_out: set[str] = field(default_factory=set)
+    empty: dict[str, bool] = field(default_factory=dict)
 
     def member(self, entry: Entry, method: str) -> ScoreRow:
         """Returns the line of a candidate; the folds of one configuration are fused by the method with its defaults."""
@@ -82,11 +83,34 @@ class Maker:
         return ScoreRow(entry.name, sets[0], {}, models=max(1, len(entry.networks)), milliseconds=milliseconds)
 
     def ensembles(self, recipes: Sequence[Recipe]) -> list[Made]:
-        """Makes all, those of the same candidates one after another; returns them in their order."""
+        """Makes all, those of the same candidates one after another; returns them in their order.
+
+        One whose candidates all found nothing where choices are made is left out.
+
+        Raises:
+            InputError: That holds for each of them.
+        """
+        judge = self.judge
+        if judge is not None:
+            recipes = self.with_objects(recipes, judge)
         groups = list(dict.fromkeys(tuple(entry.name for entry in recipe.entries) for recipe in recipes))
         in_turn = sorted(recipes, key=lambda recipe: groups.index(tuple(entry.name for entry in recipe.entries)))
         made = {recipe.name: self.ensemble(recipe) for recipe in in_turn}
         return [made[recipe.name] for recipe in recipes]
+
+    def with_objects(self, recipes: Sequence[Recipe], judge: Judge) -> list[Recipe]:
+        """Returns those with a candidate that found something, and names the others."""
+        kept = [one for one in recipes if not all([self.is_empty(entry, judge) for entry in one.entries])]
+        if recipes and not kept:
+            raise InputError.of(
+                f"expected a candidate that finds an object, but got {len(self.empty)} that find none",
+                where=f"--select on {judge.name}",
+                cure="Take other trials by --top, or train them longer.",
+            )
+        for one in recipes:
+            if one not in kept:
+                self.say(f"left out: {one.name}, of which no member found an object on {judge.name}")
+        return kept
 
     def ensemble(self, recipe: Recipe) -> Made:
         """Chooses members, weights and settings, and fuses."""
@@ -143,11 +167,15 @@ class Maker:
 
     def is_empty(self, entry: Entry, judge: Judge) -> bool:
         """Tells whether a network found no object at all, and says so; another tool's empty set is refused later on."""
-        empty = bool(entry.networks) and PredictionSet.open(judge.set_of(entry)).is_empty()
-        if empty and entry.name not in self.left_out:
-            self.left_out.add(entry.name)
-            self.shelf.console.print(f"left out: {entry.name}, which found no object on {judge.name}")
-        return empty
+        if entry.name not in self.empty:
+            self.empty[entry.name] = bool(entry.networks) and PredictionSet.open(judge.set_of(entry)).is_empty()
+            if self.empty[entry.name]:
+                self.say(f"left out: {entry.name}, which found no object on {judge.name}")
+        return self.empty[entry.name]
+
+    def say(self, line: str) -> None:
+        """Prints a line that is not cut."""
+        self.shelf.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def candidate(self, entry: Entry, judge: Judge) -> Candidate:
         """Returns an entry as the selection sees it; its cost is that of labelling a new image."""

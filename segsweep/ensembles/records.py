@@ -1,12 +1,14 @@
 """What stays of an ensemble: its file, from which new images are labelled, and its run in MLflow."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ensembling.ensemble_file import EnsembleMember, EnsembleRecord, write_ensemble
+from segdata.errors import InputError
 from segscore.metrics import METRICS
 from segsweep.ensembles.making import Made, Part
 from segsweep.ensembles.members import Shelf
@@ -16,7 +18,7 @@ from segtrack.recorder import SweepRecorder, TrackingLostError
 if TYPE_CHECKING:
     from segsweep.ensembles.building import EnsembleResult
 
-__all__ = ["record_run", "write_record"]
+__all__ = ["record_runs", "write_record"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,23 +45,41 @@ def write_record(shelf: Shelf, made: Made, result: "EnsembleResult") -> Path:
     return write_ensemble(record, row.predictions.parent)
 
 
-def record_run(shelf: Shelf, made: Made, result: "EnsembleResult", file: Path) -> None:
-    """Writes a child run to MLflow; if that fails it is only said."""
-    sweep, row = shelf.sweep, made.row
-    parameters = {
-        "method": row.method,
+def record_runs(shelf: Shelf, made: Sequence[Made], result: "EnsembleResult", files: Sequence[Path]) -> None:
+    """Writes a child run an ensemble to MLflow, where it is not there yet; if that fails it is only said.
+
+    Args:
+        shelf: Of the sweep.
+        made: The ensembles, scored.
+        result: What they are part of.
+        files: `ensemble.json` of each.
+    """
+    sweep, folder = shelf.sweep, RunFolder(shelf.sweep.path)
+    missing = [one.row.name for one in made]
+    if not missing:
+        return
+    try:
+        recorder = SweepRecorder(sweep.tracking_uri, sweep.project, sweep.config.name, folder.read_origin().id, {})
+        for one, file in zip(made, files, strict=True):
+            place = file.parent.relative_to(folder.ensembles).as_posix()
+            parameters = parameters_of(shelf, one, result)
+            recorder.record_ensemble(f"ensemble {one.row.name}", place, parameters, one.row.scores, [file])
+            missing.remove(one.row.name)
+    except (TrackingLostError, InputError) as error:
+        who = f"ensemble {missing[0]} is" if len(missing) == 1 else f"ensembles {', '.join(missing)} are"
+        logger.warning("%s missing in MLflow until the same command is run again: %s", who, error)
+
+
+def parameters_of(shelf: Shelf, made: Made, result: "EnsembleResult") -> dict[str, object]:
+    """Returns how an ensemble was made."""
+    return {
+        "method": made.row.method,
         "members": " ".join(dict.fromkeys(part.entry.name.replace(" ", "+") for part in made.parts)),
         "scored_on": result.role,
         "settings_chosen_on": result.judged_on,
         "dataset_fingerprint": shelf.roles.roles[result.role].fingerprint,
         **asdict(made.settings),
     }
-    origin = RunFolder(sweep.path).read_origin()
-    try:
-        recorder = SweepRecorder(sweep.tracking_uri, sweep.project, sweep.config.name, origin.id, {})
-        recorder.record_ensemble(f"ensemble {row.name}", parameters, row.scores, [file])
-    except TrackingLostError as error:
-        logger.warning("ensemble %s is missing in MLflow: %s", row.name, error)
 
 
 def member_of(part: Part) -> EnsembleMember:

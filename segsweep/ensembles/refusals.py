@@ -4,9 +4,12 @@ Imports candidates' sources that are at hand: other tools' predictions.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ensembling.fusion import METHODS
 from segdata.errors import InputError
+from segdata.foreign_predictions import import_predictions
 from segdata.instances import InstanceDataset
 from segdata.predictions import PredictionSet
 from segsweep.data_roles import RoleData
@@ -15,6 +18,7 @@ from segsweep.ensembles.judge import OUT_OF_FOLD, judge_by_role
 from segsweep.ensembles.members import Shelf
 from segsweep.ensembles.other_tools import other_tools
 from segsweep.ensembles.pool import POOLED
+from segsweep.prediction_source import images_of_data
 
 __all__ = ["refuse_other_tools", "refuse_request", "refuse_unknown_methods"]
 
@@ -92,7 +96,7 @@ def refuse_unknown_methods(methods: Sequence[str], task: str) -> None:
 
 def refuse_other_tools(shelf: Shelf, config: EnsembleConfig, methods: Sequence[str], scored: str) -> None:
     """Raises InputError if another tool lacks predictions of images that are scored or chosen on, or a method can't
-    read them. Those of roles are read; out-of-fold ones must be there.
+    read them. All are read, out-of-fold ones too: folds take hours to train.
 
     Raises:
         DatasetError: Something in them is wrong.
@@ -103,7 +107,7 @@ def refuse_other_tools(shelf: Shelf, config: EnsembleConfig, methods: Sequence[s
         for role in roles:
             refuse_unreadable(entry.name, PredictionSet.open(shelf.sets(entry, role)[0]), methods)
         if config.folds:
-            refuse_missing_folds(entry.name, shelf, config)
+            refuse_wrong_folds(entry.name, shelf, config)
 
 
 def refuse_unreadable(name: str, given: PredictionSet, methods: Sequence[str]) -> None:
@@ -117,8 +121,8 @@ def refuse_unreadable(name: str, given: PredictionSet, methods: Sequence[str]) -
             )
 
 
-def refuse_missing_folds(name: str, shelf: Shelf, config: EnsembleConfig) -> None:
-    """Raises InputError if a tool's out-of-fold predictions are missing, or could not name the pool's images."""
+def refuse_wrong_folds(name: str, shelf: Shelf, config: EnsembleConfig) -> None:
+    """Raises InputError if a tool's out-of-fold predictions are missing, wrong, or could not name the pool's images."""
     folder = shelf.sweep.folder / config.add[name]
     path = folder / (f"{OUT_OF_FOLD}.json" if shelf.sweep.config.task == "instance" else OUT_OF_FOLD)
     where = f"--add {name}={folder}"
@@ -135,6 +139,31 @@ def refuse_missing_folds(name: str, shelf: Shelf, config: EnsembleConfig) -> Non
             f"expected images of train and val whose {kind} differ, but got {shared[0]} in both",
             where=where,
             cure="Number or name them anew in the sweep's data, or leave --add or --folds out.",
+        )
+    read_out_of_fold(path, shelf)
+
+
+def read_out_of_fold(path: Path, shelf: Shelf) -> None:
+    """Reads predictions of all images of train and val, which differ in ids or in stems.
+
+    Raises:
+        DatasetError: Something in them is wrong.
+    """
+    parts = {role: images_of_data(shelf.roles.roles[role]) for role in POOLED}
+    images = [(role, file.image) for role, part in parts.items() for file in part.files]
+    if path.suffix:  # names may be in both, ids are not; of label maps it is the other way round
+        told_apart = [image.model_copy(update={"file_name": f"{role}/{image.file_name}"}) for role, image in images]
+    else:
+        told_apart = [image.model_copy(update={"id": number}) for number, (_, image) in enumerate(images)]
+    train = parts[POOLED[0]]
+    with TemporaryDirectory() as scratch:
+        import_predictions(
+            path,
+            told_apart,
+            classes=train.classes or (),
+            category_ids=train.category_ids,
+            fingerprint="",
+            folder=Path(scratch),
         )
 
 

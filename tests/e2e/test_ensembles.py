@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from mlflow.tracking import MlflowClient
 
 from ensembling.ensemble_file import read_ensemble
 from segdata.coco import read_coco
@@ -126,6 +127,50 @@ def test_wrong_input_is_one_line_and_leaves_nothing(swept: Any, arguments: tuple
     refused = swept.run("ensemble", "tiny", *arguments, "--top", "2", expect=2)
     assert message in refused.stderr and len(refused.stderr.strip().splitlines()) == 1, refused.stderr
     assert listing(swept.folder) == before
+
+
+def test_a_cluster_trains_folds_which_then_are_there_for_this_machine(
+    swept: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    from segsweep.ray_session import SETTINGS
+
+    for name, value in SETTINGS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)  # Ray sets it when it starts a head, which then asks for a token
+    monkeypatch.setitem(swept.environment, "RAY_AUTH_MODE", "token")
+    command = ("ensemble", "tiny", "--top", "1", "--folds", "3", "--select", "greedy", "--json")
+    context = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        there = swept.run(*command, "--processes", "2", "--address", context.address_info["gcs_address"])
+    finally:
+        ray.shutdown()
+    trained = [fold for fold in range(3) if f"training fold {fold} of trial" in there.stderr]
+    assert trained == [0, 1, 2] and len(list((swept.run_folder.folds / "k3").rglob("best.pth"))) == 3
+    here = swept.run(*command)
+    assert "training fold" not in here.stderr
+    assert json.loads(here.stdout)["rows"] == json.loads(there.stdout)["rows"]
+
+
+def test_an_ensemble_outlives_its_mlflow_store(swept: Any) -> None:
+    store, text = swept.folder / "mlflow.db", "this is no database, but a text that is long enough to look at"
+    command = ("ensemble", "tiny", "--top", "2", "--select", "all", "--method", "nms", "--json")
+    kept = store.rename(store.with_name("kept.db"))
+    store.write_text(text)
+    lost = swept.run(*command)
+    said = [line for line in lost.stderr.splitlines() if "MLflow" in line]
+    assert len(said) == 1 and "Traceback" not in lost.stderr
+    assert "ensemble nms of all is missing in MLflow until the same command is run again: tracking.uri" in said[0]
+    row = json.loads(lost.stdout)["rows"][-1]
+    assert row["name"] == "nms of all" and len(read_ensemble(Path(row["predictions"]).parent).members) == 2
+    kept.rename(store)
+    for _ in range(2):
+        assert "MLflow" not in swept.run(*command).stderr
+    client = MlflowClient(tracking_uri=f"sqlite:///{store}")
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    runs = client.search_runs(experiments, "tags.`segsweep.ensemble` LIKE '%nms-of-all'")
+    assert [run.data.metrics["segm_mAP"] for run in runs] == [row["scores"]["segm_mAP"]]
 
 
 @pytest.fixture(scope="module")

@@ -152,10 +152,43 @@ def test_more_classes_than_a_batch_holds_are_written(project: Project) -> None:
 
 def test_an_ensemble_is_a_child_of_the_sweep(project: Project) -> None:
     recorder = project.recorder()
-    recorder.record_ensemble("ensemble wbf of 3", {"method": "wbf"}, {"segm_mAP": 0.5}, [])
+    recorder.record_ensemble("ensemble wbf of 3", "test-top3/wbf-of-3", {"method": "wbf"}, {"segm_mAP": 0.5}, [])
     (sweep,), (ensemble,) = project.runs("sweep"), project.runs("ensemble")
     assert ensemble.data.tags["mlflow.parentRunId"] == sweep.info.run_id
     assert (ensemble.info.status, ensemble.data.metrics) == ("FINISHED", {"segm_mAP": 0.5})
+
+
+def test_the_same_ensemble_is_recorded_once_and_another_of_its_folder_beside_it(project: Project) -> None:
+    name, folder, scores = "ensemble wbf of 3", "test-top3/wbf-of-3", {"segm_mAP": 0.1 + 0.2, "absent": float("nan")}
+    first = project.recorder().record_ensemble(name, folder, {"method": "wbf", "sigma": 0.5}, scores, [])
+    assert project.recorder().record_ensemble(name, folder, {"method": "wbf", "sigma": 0.5}, scores, []) == first
+    others = [
+        project.recorder().record_ensemble(name, "test-top3/other", {"method": "wbf", "sigma": 0.5}, scores, []),
+        project.recorder().record_ensemble(name, folder, {"method": "wbf", "sigma": 0.25}, scores, []),
+        project.recorder().record_ensemble(name, folder, {"method": "wbf", "sigma": 0.5}, {"segm_mAP": 0.3}, []),
+    ]
+    assert sorted(run.info.run_id for run in project.runs("ensemble")) == sorted([first, *others])
+
+
+def test_an_ensemble_whose_recording_broke_off_goes_on_in_its_run(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ensemble.json").write_text("{}")
+    given: tuple[Any, ...] = ("e", "test-top3/e", {"method": "wbf"}, {"segm_mAP": 0.5}, [tmp_path / "ensemble.json"])
+
+    def lost(*_: object, **__: object) -> None:
+        raise OSError("the store is gone")
+
+    for call in ("log_batch", "log_artifact", "set_terminated"):
+        recorder = project.recorder()
+        monkeypatch.setattr(recorder.client, call, lost)
+        with pytest.raises(TrackingLostError, match="the store is gone"):
+            recorder.record_ensemble(*given)
+    project.recorder().record_ensemble(*given)
+    (run,) = project.runs("ensemble")
+    assert (run.info.status, run.data.params) == ("FINISHED", {"method": "wbf"})
+    assert project.history(run, "segm_mAP") == [(0, 0.5)]
+    assert [entry.path for entry in project.client.list_artifacts(run.info.run_id)] == ["ensemble.json"]
 
 
 def test_a_store_that_is_none_is_refused(tmp_path: Path) -> None:

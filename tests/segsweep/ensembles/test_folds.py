@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
@@ -115,6 +116,36 @@ def test_each_fold_is_one_child_run_of_the_sweep(folded: tuple[FoldedTrial, str]
     assert sorted(run.info.run_name for run in runs) == ["fold 0 of trial 0001", "fold 1 of trial 0001"]
     assert all(run.info.status == "FINISHED" and "mIoU" in run.data.metrics for run in runs)
     assert len({run.data.tags["mlflow.parentRunId"] for run in runs}) == 1
+
+
+def test_networks_that_mlflow_has_missed_are_written_by_the_next_call_which_outlives_a_lost_store(
+    folded: tuple[FoldedTrial, str],
+    broken: tuple[Sweep, TrialRecord, str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(*_: object) -> None:
+        raise MlflowException("Connection refused")
+
+    sweep, record, _ = broken
+    client = MlflowClient(tracking_uri=sweep.tracking_uri)
+    experiment = client.get_experiment_by_name(sweep.project)
+    assert experiment is not None
+    query = "tags.`segsweep.fold` = '1 of 2'"
+    (run,) = client.search_runs([experiment.experiment_id], query)
+    client.delete_run(run.info.run_id)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "get_experiment_by_name", refused)
+        train_folds(sweep, [record], FOLDS, quiet())
+    (line,) = caplog.messages
+    assert line.startswith(
+        "fold 0 of trial 0001 and 1 more are missing in MLflow until the same command is run again: tracking.uri"
+    )
+    for _ in range(2):
+        train_folds(sweep, [record], FOLDS, quiet())
+    (again,) = client.search_runs([experiment.experiment_id], query)
+    assert again.info.run_id != run.info.run_id and again.data.params == run.data.params
+    assert again.data.metrics == run.data.metrics and again.info.status == "FINISHED"
 
 
 def test_every_image_of_the_pool_is_predicted_by_the_network_that_did_not_train_on_it(
