@@ -1,4 +1,4 @@
-"""Makes the bucket that MLflow's server keeps artefacts in, unless it is there. Address and keys: as boto3 finds them."""
+"""Makes the bucket that MLflow's server keeps artefacts in, unless it is there; boto3 finds address and keys itself."""
 
 import sys
 

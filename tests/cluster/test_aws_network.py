@@ -66,7 +66,9 @@ def prepared(text: str, group: str) -> dict[str, Any]:
 
 def let_in(config: dict[str, Any]) -> set[str]:
     """Returns the addresses that may open a connection to any machine."""
-    groups = {name for kind in config["available_node_types"].values() for name in kind["node_config"]["SecurityGroupIds"]}
+    groups = {
+        name for kind in config["available_node_types"].values() for name in kind["node_config"]["SecurityGroupIds"]
+    }
     described = boto3.client("ec2", REGION).describe_security_groups(GroupIds=sorted(groups))["SecurityGroups"]
     rules = [rule for group in described for rule in group["IpPermissions"]]
     return {address["CidrIp"] for rule in rules for address in rule["IpRanges"]}

@@ -1,6 +1,7 @@
 """The `ray up` presets pass Ray's own schema and our rules, and each rule catches what it is for."""
 
 import gzip
+import itertools
 import json
 from importlib.resources import files
 from pathlib import Path
@@ -44,15 +45,14 @@ ANY_CLOUD = [
     ("hard,", "soft,", "/shared is not NFS that waits"),
     ("image: &image segsweep:0.1.0  # edit: where", "image: &image segsweep:0.1.0  # where", "image is not marked"),
     ("  image: *image", "  image: segsweep:0.1.0", "nothing refers to image"),
-    ("cluster_name: segsweep", "cluster_name: segsweep  # edit: a name", "6 marks for 5|7 marks for 6"),
+    ("cluster_name: segsweep", "cluster_name: segsweep  # edit: a name", "lines to edit"),
     ("    - --ulimit", "    - --env RAY_AUTH_TOKEN=f00dfeedf00dfeed\n    - --ulimit", "looks like a secret"),
 ]
 
 
-@pytest.mark.parametrize("cloud", CLOUDS)
-@pytest.mark.parametrize(("ours", "broken", "complaint"), ANY_CLOUD)
-def test_each_rule_catches_what_it_is_for(cloud: str, ours: str, broken: str, complaint: str) -> None:
-    expect_complaint(cloud, ours, broken, complaint)
+@pytest.mark.parametrize(("cloud", "rule"), zip(itertools.cycle(CLOUDS), ANY_CLOUD, strict=False))
+def test_each_rule_catches_what_it_is_for(cloud: str, rule: tuple[str, str, str]) -> None:
+    expect_complaint(cloud, *rule)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,12 @@ def test_each_rule_catches_what_it_is_for(cloud: str, ours: str, broken: str, co
         ("gcp", "acceleratorCount: 1", "acceleratorCount: 2", "t4: the machine has 8 CPUs and 2 GPUs"),
         ("azure", "  unique_id: shut", "  note: shut", "t4: Ray would choose the network"),
         ("azure", "priority: Spot", "priority: Regular", "a100: not on spot"),
-        ("azure", "        vmSize: Standard_D4s_v5", "        priority: Spot\n        vmSize: Standard_D4s_v5", "head: on"),
+        (
+            "azure",
+            "        vmSize: Standard_D4s_v5",
+            "        priority: Spot\n        vmSize: Standard_D4s_v5",
+            "head: on",
+        ),
     ],
 )
 def test_each_rule_of_a_cloud_catches_what_it_is_for(cloud: str, ours: str, broken: str, complaint: str) -> None:
@@ -86,7 +91,7 @@ def expect_complaint(cloud: str, ours: str, broken: str, complaint: str) -> None
     text = load(cloud)
     assert ours in text
     found = complaints(text.replace(ours, broken))
-    assert any(word in line for word in complaint.split("|") for line in found), found
+    assert any(complaint in line for line in found), found
 
 
 def test_sizes_of_ec2_machines_are_those_that_ec2_describes() -> None:
