@@ -50,7 +50,7 @@ ANY_CLOUD = [
 ]
 
 
-@pytest.mark.parametrize(("cloud", "rule"), zip(itertools.cycle(CLOUDS), ANY_CLOUD, strict=False))
+@pytest.mark.parametrize(("cloud", "rule"), list(zip(itertools.cycle(CLOUDS), ANY_CLOUD, strict=False)))
 def test_each_rule_catches_what_it_is_for(cloud: str, rule: tuple[str, str, str]) -> None:
     expect_complaint(cloud, *rule)
 
@@ -150,3 +150,22 @@ def test_no_file_of_the_folder_holds_a_secret() -> None:
     texts = [path for path in sorted(CLUSTER.rglob("*")) if path.is_file() and "secrets" not in path.parts]
     assert len(texts) > 10
     assert {path.name: found for path in texts if (found := secrets_in(path.read_text(encoding="utf-8")))} == {}
+
+
+def test_readme_goes_from_nothing_to_a_sweep_in_ten_commands() -> None:
+    commands = (CLUSTER / "README.md").read_text(encoding="utf-8").split("```sh\n")[1].split("\n```")[0].splitlines()
+    assert len(commands) == 10
+    wanted = [
+        "get-auth-token",
+        "ray up",
+        "/shared",
+        "mlflow",
+        "up.sh",
+        "dashboard",
+        "token",
+        "job submit",
+        "5000",
+        "down",
+    ]
+    assert [word for word, command in zip(wanted, commands, strict=True) if word not in command] == []
+    assert "0.0.0.0" not in (CLUSTER / "README.md").read_text(encoding="utf-8")
