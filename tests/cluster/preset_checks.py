@@ -1,6 +1,6 @@
 """What every `ray up` preset must be, as a list of complaints: none for ours, one at least for each broken variant.
 
-Placement facts are the providers' own: EC2's from moto's copy of DescribeInstanceTypes, the others' in tables below.
+Sizes of machines are in a table below.
 """
 
 import re
@@ -19,9 +19,8 @@ CLUSTER = ROOT / "cluster"
 Config = dict[str, Any]
 Size = tuple[int, int]  # virtual CPUs, GPUs
 
-# EC2: `aws ec2 describe-instance-types`, also checked against moto's copy of it. Google: the pages "General-purpose
-# machine family" and "GPU machine types" of Compute Engine (a GPU of N1 is attached by itself). Azure: the pages of the
-# series Dsv5, NCasT4_v3 and NC_A100_v4. Read November 2026.
+# EC2's are checked against moto's copy of DescribeInstanceTypes. Google's and Azure's are as commonly known, and were not
+# looked up at the provider: a GPU of Google's N1 is attached by itself.
 SIZES: dict[str, Size] = {
     "m6i.xlarge": (4, 0),
     "c7i.4xlarge": (16, 0),

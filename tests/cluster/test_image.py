@@ -7,7 +7,7 @@ import pytest
 
 from tests.cluster.preset_checks import CLUSTER, ROOT
 
-# Compute capability of each GPU that a preset names; NVIDIA's table "CUDA GPU Compute Capability", read November 2026.
+# Compute capability of each GPU that a preset names, as commonly known.
 CAPABILITIES = {"T4": "7.5", "A100": "8.0", "A10G": "8.6", "L4": "8.9", "H100": "9.0"}
 # What the presets call their machines -> the GPU in them.
 MACHINES = {
