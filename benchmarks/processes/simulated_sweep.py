@@ -7,7 +7,7 @@ function, the same searcher class over a journal, and the same scheduler (none).
 
 ours    `driver.run_trials` whole, with a recorder that does nothing: observers of checkpoints, progress and tracking,
         the queue of wishes, the budget's stopper, our names of folders
-theirs  `tune.Tuner` with `reuse_actors`, and nothing else of ours
+theirs  `tune.Tuner` with `reuse_actors`, and nothing else of ours; Tune's loggers are off on both sides
 """
 
 import gc
@@ -182,6 +182,8 @@ def run_theirs(sweep: Sweep, folder: RunFolder, resources: TrialResources, watch
         files_of=folder.trial,
         scheduler=scheduler,
     )
+    for name in ("TUNE_GLOBAL_CHECKPOINT_S", "TUNE_ONLY_STORE_CHECKPOINT_SCORE_ATTRIBUTE"):
+        os.environ.pop(name)  # ours; raw Tune has its defaults
     context = tuning.trial_context(sweep, None, resources, None)  # type: ignore[arg-type]  # it trains on nothing
     tune.Tuner(
         tune.with_resources(tune.with_parameters(train, context=context), resources.request()),
