@@ -37,7 +37,7 @@ def forget_results(trial: Trial) -> None:
 
 def drop_pointers(folder: Path) -> None:
     """Removes the checkpoints in Tune's folder of a trial, and the folder if nothing else is in it."""
-    for pointer in folder.glob("checkpoint_*"):
-        shutil.rmtree(pointer, ignore_errors=True)
-    with contextlib.suppress(OSError):  # an error.txt lies there
+    with contextlib.suppress(OSError):  # an error.txt lies there; and a disk that is away must not fail the trial
+        for pointer in folder.glob("checkpoint_*"):
+            shutil.rmtree(pointer, ignore_errors=True)
         folder.rmdir()

@@ -96,10 +96,7 @@ def test_tune_writes_the_state_of_all_trials_at_both_ends_of_a_launch_only(
     monkeypatch.setattr(
         EndedTrials,
         "on_trial_complete",
-        lambda self, iteration, trials_, trial, **info: (
-            trials.append(trial),
-            complete(self, iteration, trials_, trial),
-        )[1],
+        lambda self, **info: (trials.append(info["trial"]), complete(self, **info))[1],
     )
     monkeypatch.setattr(tuning, "train_trial", stand_in)
     one = search(budget=8)
