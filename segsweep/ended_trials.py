@@ -28,16 +28,15 @@ class EndedTrials(Callback):
 
 
 def forget_results(trial: Trial) -> None:
-    """Empties what Tune gathered from a trial's reports."""
+    """Empties what Tune gathered from a trial's reports; of one without any last result it would ask its worker."""
     kept = trial.run_metadata
-    kept.last_result, kept.metric_analysis, kept.metric_n_steps = {}, {}, {}
+    kept.last_result, kept.metric_analysis, kept.metric_n_steps = {"done": True}, {}, {}
     if kept.checkpoint_manager is not None:
         kept.checkpoint_manager = type(kept.checkpoint_manager)(kept.checkpoint_manager.checkpoint_config)
 
 
 def drop_pointers(folder: Path) -> None:
-    """Removes the checkpoints in Tune's folder of a trial, and the folder if nothing else is in it."""
-    with contextlib.suppress(OSError):  # an error.txt lies there; and a disk that is away must not fail the trial
+    """Removes the checkpoints in Tune's folder of a trial; the folder would only be made anew."""
+    with contextlib.suppress(OSError):  # a disk that is away must not fail the trial
         for pointer in folder.glob("checkpoint_*"):
             shutil.rmtree(pointer, ignore_errors=True)
-        folder.rmdir()
