@@ -4,10 +4,13 @@ Weights of further epochs go with a trial's best ones. Configs, logs and scores 
 the same there, further epochs aside; whoever needs weights that are not on this machine fetches them first.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from segsweep.leaderboard import rank
+from segsweep.objectives import Front, Objective
 from segsweep.run_folder import Origin, RunFolder
+from segsweep.search.budget import point_of
 from segsweep.search.study import TrialRecord
 from segsweep.sweep_config import SweepConfig
 from trainables.checkpoint_store import CheckpointStore
@@ -39,12 +42,14 @@ def fetch_weights(folder: RunFolder, numbers: Iterable[int]) -> None:
 
 
 class CheckpointKeeper:
-    """Removes the weights of ended trials that are not among the best `keep`.
+    """Removes the weights of ended trials that are not among the best `keep` of those that have ended: the Pareto front
+    first, then by score. What the end of a trial costs does not grow with the number of trials.
 
     Args:
         folder: The sweep's folder.
         keep: How many trials' weights stay.
-        ranked: Returns the trials with a score, best first.
+        objectives: What ranks them, the score first.
+        before: The trials of earlier launches; of those that have ended, weights go with the next one that ends.
         store: Where there are copies.
     """
 
@@ -52,15 +57,21 @@ class CheckpointKeeper:
         self,
         folder: RunFolder,
         keep: int,
-        ranked: Callable[[], Sequence[TrialRecord]],
+        objectives: Sequence[Objective],
+        before: Iterable[TrialRecord] = (),
         store: CheckpointStore | None = None,
     ) -> None:
-        self.folder, self.keep, self.ranked, self.store = folder, keep, ranked, store
-        self.dropped: set[int] = set()
+        self.folder, self.keep, self.objectives, self.store = folder, keep, objectives, store
+        self.front = Front()
+        self.best: list[TrialRecord] = []
+        self.outranked: list[int] = []  # numbers of trials whose weights are to go
+        for record in before:
+            if record.ended:
+                self._place(record)
 
     def keeps(self, number: int) -> bool:
         """Tells whether the trial is among the best so far."""
-        return number in {record.number for record in self.ranked()[: self.keep]}
+        return any(record.number == number for record in self.best)
 
     def trial_started(self, record: TrialRecord) -> None:
         """See `SweepObserver`."""
@@ -74,11 +85,25 @@ class CheckpointKeeper:
         ended.drop_states()
         if self.store is not None:
             self.store.drop(ended, "last")
-        over_limit = [record] if record.outcome == "over-limit" else []
-        for other in [*over_limit, *self.ranked()[self.keep :]]:
-            if other.ended and other.number not in self.dropped:
-                self.folder.trial(other.number).best.unlink(missing_ok=True)
-                self.folder.trial(other.number).drop_epochs()
-                if self.store is not None:
-                    self.store.drop(self.folder.trial(other.number), "best")
-                self.dropped.add(other.number)
+        self._place(record)
+        while self.outranked:
+            self._drop_weights(self.outranked.pop())
+
+    def _place(self, record: TrialRecord) -> None:
+        """Ranks a trial that has ended among the best, and notes which one falls out."""
+        if record.outcome == "over-limit":
+            self.outranked.append(record.number)
+        point = point_of(record, self.objectives)
+        if point is not None:
+            self.front.add(record.number, point)
+        ranked = rank([*self.best, record], self.objectives[0].mode)
+        ranked.sort(key=lambda one: one.number not in self.front.points)
+        self.best = ranked[: self.keep]
+        self.outranked += [one.number for one in ranked[self.keep :]]
+
+    def _drop_weights(self, number: int) -> None:
+        files = self.folder.trial(number)
+        files.best.unlink(missing_ok=True)
+        files.drop_epochs()
+        if self.store is not None:
+            self.store.drop(files, "best")

@@ -23,7 +23,7 @@ from segsweep.ending import Extension, budget_of, extended, over, record_end, re
 from segsweep.initial_weights import keep_copies
 from segsweep.launch_checks import Checked, check_sweep
 from segsweep.leaderboard import rank
-from segsweep.pareto import front_first, numbers_on_front
+from segsweep.pareto import numbers_on_front
 from segsweep.preflight import check_devices
 from segsweep.progress import ProgressObserver
 from segsweep.ray_session import ray_session
@@ -97,7 +97,7 @@ def resume(
         console.print(f"{sweep.config.name} has finished: {spent.reason}", highlight=False)
         records = trial_records(study)
         recorder = open_recorder(sweep, folder.read_origin(), {})
-        tracking = TrackingObserver(recorder, folder.trial, keeper_of(sweep, folder).keeps)
+        tracking = TrackingObserver(recorder, folder.trial, keeper_of(sweep, folder, records).keeps)
         tracking.synchronize(records)
         end_run(tracking, sweep, records, spent)
         return SweepResult(records, spent.end, spent.reason)
@@ -199,15 +199,11 @@ def run_tags(sweep: Sweep, checked: Checked) -> dict[str, str]:
     return tags | {f"segsweep.fingerprint.{name}": role.fingerprint for name, role in checked.roles.roles.items()}
 
 
-def keeper_of(sweep: Sweep, folder: RunFolder, study: Study | None = None) -> CheckpointKeeper:
+def keeper_of(sweep: Sweep, folder: RunFolder, before: Sequence[TrialRecord]) -> CheckpointKeeper:
     """Returns the observer that decides which weights stay on disk."""
-    opened = study or folder.study()
-    return CheckpointKeeper(
-        folder,
-        sweep.config.storage.keep_checkpoints,
-        lambda: front_first(trial_records(opened), sweep.config.objectives),
-        store_of(sweep.config, folder.read_origin()),
-    )
+    config = sweep.config
+    store = store_of(config, folder.read_origin())
+    return CheckpointKeeper(folder, config.storage.keep_checkpoints, config.objectives, before, store)
 
 
 def run_trials(
@@ -227,7 +223,7 @@ def run_trials(
         enqueue_wish(study, point, point.id.partition("-")[0])
     before = trial_records(study)
     show_plan(sweep, sum(record.ended for record in before), resources, console)
-    keeper = keeper_of(sweep, folder, study)
+    keeper = keeper_of(sweep, folder, before)
     tracking = TrackingObserver(recorder, folder.trial, keeper.keeps)
     tracking.write(recorder.start_sweep, "the start of the sweep")
     tracking.synchronize(before)
@@ -236,7 +232,7 @@ def run_trials(
     context = trial_context(sweep, checked.data, resources, deadline_unix_s, local)
     further = config.objectives[1:]
     with ProgressObserver(console, config.metric, config.mode, config.budget.trials, before, further) as progress:
-        observers: tuple[SweepObserver, ...] = (tracking, keeper, progress)
+        observers: tuple[SweepObserver, ...] = (keeper, tracking, progress)  # who asks the keeper comes after it
         for attempt in range(config.max_failures + 1):
             searcher = searcher_of(sweep, folder, study, observers, resources, deadline_unix_s)
             last = attempt == config.max_failures

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from trainables.limits import COSTS
 
-__all__ = ["Mode", "Objective", "first_of_list", "front", "matches_or_beats"]
+__all__ = ["Front", "Mode", "Objective", "first_of_list", "front", "matches_or_beats"]
 
 Mode = Literal["max", "min"]
 
@@ -53,6 +53,26 @@ def is_list_of_names(value: object) -> bool:
 def matches_or_beats(one: Sequence[float], other: Sequence[float]) -> bool:
     """Tells whether `one` is nowhere worse than `other`; in both more is better."""
     return all(mine >= theirs for mine, theirs in zip(one, other, strict=True))
+
+
+class Front:
+    """The front of points that come one by one; what a point costs grows with the front, not with all that came.
+
+    Attributes:
+        points: Those that no other one beats, by the number that they came with.
+    """
+
+    def __init__(self) -> None:
+        self.points: dict[int, tuple[float, ...]] = {}
+
+    def add(self, number: int, point: Sequence[float]) -> None:
+        """Takes a point up if none beats it, and drops those that it beats; see `front`."""
+        new = tuple(point)
+        beaten = any(past != new and matches_or_beats(past, new) for past in self.points.values())
+        if beaten or any(map(math.isnan, new)):
+            return
+        left = {known: past for known, past in self.points.items() if past == new or not matches_or_beats(new, past)}
+        self.points = left | {number: new}
 
 
 def front(points: Iterable[Sequence[float]]) -> set[int]:

@@ -16,8 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from segsweep.leaderboard import describe_sample, rank
-from segsweep.objectives import Mode, Objective
-from segsweep.pareto import numbers_on_front, shown
+from segsweep.objectives import Front, Mode, Objective
+from segsweep.pareto import shown
+from segsweep.search.budget import point_of
 from segsweep.search.study import TrialRecord
 
 __all__ = ["ProgressObserver"]
@@ -47,7 +48,9 @@ class ProgressObserver:
         self.console, self.metric, self.mode, self.budget = console, metric, mode, budget
         self.objectives = (Objective(metric, mode), *further)
         earlier = [record for record in before if record.ended]
-        self.known = {record.number: record for record in earlier}
+        self.front = Front()
+        for record in earlier:
+            self.place(record)
         self.ended = len(earlier)
         self.outcomes = Counter(record.outcome for record in earlier)
         self.best = next(iter(rank(earlier, mode)), None)
@@ -81,12 +84,18 @@ class ProgressObserver:
     def trial_ended(self, record: TrialRecord) -> None:
         """See `SweepObserver`."""
         self.running.pop(record.number, None)
-        self.known[record.number] = record
+        self.place(record)
         self.ended += 1
         self.outcomes[record.outcome] += 1
         if rank([record], self.mode) and (self.best is None or self.beats(record, self.best)):
             self.best = record
         self.console.print(self.line_of(record), highlight=False, soft_wrap=True, markup=False)
+
+    def place(self, record: TrialRecord) -> None:
+        """Puts a trial that has ended on the front of several objectives, if it belongs there."""
+        point = point_of(record, self.objectives)
+        if point is not None:
+            self.front.add(record.number, point)
 
     def beats(self, record: TrialRecord, other: TrialRecord) -> bool:
         """Tells whether `record` is better than `other`."""
@@ -124,6 +133,6 @@ class ProgressObserver:
         ended = f"{self.ended}/{self.budget} trials ended{': ' + counts if counts else ''}"
         best = f"; best {self.best.best_score:.4f} (trial {self.best.number:04d})" if self.best else ""
         if len(self.objectives) > 1 and self.best:
-            best += f"; {len(numbers_on_front(self.known.values(), self.objectives))} on the Pareto front"
+            best += f"; {len(self.front.points)} on the Pareto front"
         loading = "" if self.reported else "; training processes are loading, 10 to 60 s"
         return f"{ended}{best}{loading}; {minutes}:{seconds:02d}"

@@ -20,8 +20,9 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # MLflow and the study hold what those would write
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a crashed trial ends without a score
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Tune's state of all trials, which nobody reads: at the end only
+    "TUNE_ONLY_STORE_CHECKPOINT_SCORE_ATTRIBUTE": "1",  # else each checkpoint keeps a copy of its result in memory
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # Ray's own would end the worker at 95 %; the kernel ends the training process, whose batch then goes in parts.
     "RAY_memory_monitor_refresh_ms": "0",

@@ -17,6 +17,7 @@ from ray.tune.stopper import Stopper
 from segdata.errors import SegsweepError
 from segscore.metrics import names_boundaries
 from segsweep.checkpoints import store_of
+from segsweep.ended_trials import EndedTrials
 from segsweep.preflight import longest_plan
 from segsweep.resources import TrialResources
 from segsweep.run_folder import RunFolder
@@ -156,7 +157,11 @@ def fit(
 def tuner_of(
     searcher: StudySearcher, context: TrialContext, resources: TrialResources, launch_folder: Path
 ) -> tune.Tuner:
-    """Returns the Tuner of one launch; its own state in `launch_folder` is read by nobody."""
+    """Returns the Tuner of one launch; its own state in `launch_folder` is read by nobody.
+
+    All checkpoints of a running trial stay: `num_to_keep` would have Tune write the state of all trials at each epoch
+    of each of them (ADR 031). They are pointers of some bytes, and go when the trial ends.
+    """
     return tune.Tuner(
         tune.with_resources(tune.with_parameters(train_trial, context=context), resources.request()),
         tune_config=tune.TuneConfig(
@@ -171,10 +176,9 @@ def tuner_of(
             name=launch_folder.name,
             storage_path=str(launch_folder.parent),
             failure_config=tune.FailureConfig(max_failures=context.max_failures),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
             stop=BudgetStopper(searcher),
             verbose=0,
-            callbacks=[SilentTune()],
+            callbacks=[SilentTune(), EndedTrials()],
         ),
     )
 

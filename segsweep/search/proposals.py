@@ -71,7 +71,8 @@ class Proposals:
         """Returns a new trial with all that belongs to it; None for a combination that the space forbids."""
         trial = self.study.ask()
         sample = self.space.draw(partial(suggest_value, trial))
-        self.tried.add(identity(self.space, sample))
+        if self.cells is not None:
+            self.tried.add(identity(self.space, sample))
         if self.space.forbidden(sample) is None:
             trial.set_user_attr("place", trial.number - self.discarded)
             trial.set_user_attr("sample", sample)

@@ -137,7 +137,7 @@ class StudySearcher(Searcher):
         for observer in self.observers:
             observer.trial_started(record)
         expect(self.scheduler, record, trial_id)
-        return {"number": record.number, "trial": dict(record.config)}
+        return {"number": record.number, "trial": without_none(record.config)}
 
     def _next(self) -> TrialRecord | None:
         """Returns the next trial, None if there is none left or the time or the budget is over."""
@@ -299,6 +299,15 @@ class StudySearcher(Searcher):
             values=values or record.values,
             over_time=known is not None and known.kind == "over-time",
         )
+
+
+def without_none(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a trial's config as Tune gets it, which keeps half a dozen copies of each: `TrialConfig.from_dict` reads
+    the same from it, as what is left out is None there by default.
+    """
+    groups = {name: group for name, group in config.items() if isinstance(group, Mapping)}
+    short = {name: {key: value for key, value in group.items() if value is not None} for name, group in groups.items()}
+    return {**config, **short}
 
 
 def is_score(name: str, value: object) -> bool:

@@ -159,3 +159,15 @@ def test_a_journal_that_is_read_makes_no_lock(tmp_path: Path) -> None:
     journal = SweepJournal(tmp_path / "study.journal")
     assert list(journal.read_logs(0)) == []
     assert [path.name for path in tmp_path.iterdir()] == ["study.journal"]
+
+
+def test_names_that_come_in_each_trial_are_in_memory_once(tmp_path: Path, search: Open) -> None:
+    one = search(budget=3)
+    for name in "ab":
+        one.searcher.suggest(name)
+        one.finish(name, [0.1])
+    for study in (one.study, read_study(tmp_path / "study.journal")):
+        first, second = study.get_trials(deepcopy=False)
+        groups = [sorted(trial.user_attrs["config"]) for trial in (first, second)]
+        assert len(groups[0]) > 5 and all(a is b for a, b in zip(*groups, strict=True))
+        assert all(a is b for a, b in zip(first.params, second.params, strict=True))

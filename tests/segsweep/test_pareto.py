@@ -140,7 +140,7 @@ def test_weights_of_the_front_stay_and_those_over_a_limit_go(tmp_path: Path) -> 
         folder.trial(number).best.write_bytes(b"weights")
         folder.trial(number).epochs.mkdir()
         folder.trial(number).epoch_weights(9).write_bytes(b"weights")
-    keeper = CheckpointKeeper(folder, 3, lambda: front_first(TRIALS, [SCORE, LATENCY]))
+    keeper = CheckpointKeeper(folder, 3, [SCORE, LATENCY])
     for trial in TRIALS:
         if trial.ended:
             keeper.trial_ended(trial)
