@@ -6,14 +6,16 @@ and `ray up` run. Each host is again a PID, network, mount and UTS namespace, wi
 kernel ends it when whoever made it ends in any way, all processes, links and mounts inside go with it.
 """
 
+import json
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +23,7 @@ from typing import Self
 
 import psutil
 
-__all__ = ["HUB_ADDRESS", "STORAGE", "Host", "Lab", "missing"]
+__all__ = ["HUB_ADDRESS", "OPERATOR", "STORAGE", "Host", "Lab", "missing", "ssh", "still_held"]
 
 TOOLS = ("ip", "nsenter", "rsync", "setpriv", "ssh", "ssh-keygen", "unshare")
 SSHD = "/usr/sbin/sshd"
@@ -30,7 +32,7 @@ STORAGE = Path("/mnt/storage")  # as the hub and the hosts see it
 OPERATOR = Path("/mnt/operator")  # home of who types `ray up`, with the key
 SPACES = ("pid", "net", "mnt", "uts", "ipc")
 NEW = ["unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc"]
-READY_S = 30.0
+READY_S = 120.0  # seconds on a busy machine; 1 on an idle one
 
 # What lies below /tmp (a checkout, the data) stays visible at its path when /tmp becomes the host's own.
 OWN_FOLDERS = """
@@ -193,10 +195,7 @@ class Lab:
 
     def namespaces_left(self) -> list[str]:
         """Returns the namespaces of the lab that some process or mount of the machine still holds."""
-        ours = {inode for inodes in self.seen for inode in inodes.values()}
-        held = {inode for pid in psutil.pids() for inode in namespaces_of(pid).values()}
-        held |= set(re.findall(r"(?:net|pid|mnt|uts|ipc):\[\d+\]", Path("/proc/self/mountinfo").read_text()))
-        return sorted(ours & held)
+        return still_held(inode for inodes in self.seen for inode in inodes.values())
 
     def up(self, host: Host) -> None:
         """Switches a host on: a new machine at its address, with empty disks."""
@@ -315,7 +314,8 @@ class Lab:
 def ssh(host: Host, command: str) -> list[str]:
     """Returns the command that runs another one on a host."""
     quiet = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
-    return ["ssh", "-i", f"{OPERATOR}/key", *quiet, "-o", "ConnectTimeout=5", f"root@{host.address}", command]
+    patience = ["-o", "ConnectTimeout=5", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"]
+    return ["ssh", "-i", f"{OPERATOR}/key", *quiet, *patience, f"root@{host.address}", command]
 
 
 def namespaces_of(pid: int) -> dict[str, str]:
@@ -324,6 +324,13 @@ def namespaces_of(pid: int) -> dict[str, str]:
         return {kind: os.readlink(f"/proc/{pid}/ns/{kind}") for kind in SPACES}
     except OSError:
         return {}
+
+
+def still_held(inodes: Iterable[str]) -> list[str]:
+    """Returns those namespaces that a living process is in, or that are mounted somewhere under a name."""
+    held = {inode for pid in psutil.pids() for inode in namespaces_of(pid).values()}
+    held |= set(re.findall(r"(?:net|pid|mnt|uts|ipc):\[\d+\]", Path("/proc/self/mountinfo").read_text()))
+    return sorted(held.intersection(inodes))
 
 
 def members(inode: str) -> list[psutil.Process]:
@@ -356,3 +363,17 @@ def cmdline(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.NoSuchProcess:
         return []
+
+
+def main() -> None:
+    """Holds a lab for trying things by hand, until Ctrl-C; its first line names the namespaces, as JSON."""
+    with Lab([Path(__file__).resolve().parents[2]], 1 << 30) as lab:
+        print(json.dumps([dict(inodes) for inodes in lab.seen]), flush=True)
+        print("in the hub:", shlex.join([*lab.enter(), "bash"]))
+        for host in lab.hosts:
+            print(f"on {host.name}, from the hub:", shlex.join(ssh(host, "bash")), flush=True)
+        signal.pause()
+
+
+if __name__ == "__main__":
+    main()
