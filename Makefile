@@ -43,7 +43,7 @@ test: setup
 	$(PYTEST) -m "not acceptance and not root and not lab" $(ARGS)
 
 test-cluster: setup
-	$(PYTEST) -m lab $(ARGS)
+	$(PYTEST) tests/cluster -m lab -v --session-timeout=900 $(ARGS)
 
 root: setup
 	$(PYTEST) -m root $(ARGS)

@@ -35,7 +35,7 @@ def check(cluster: Cluster, sweep: str, struck: Mapping[int, int] | None = None)
         assert_history_agrees(cluster, sweep, record)
         assert repeated_epochs(cluster, sweep, record.number) <= (struck or {}).get(record.number, 0), record.number
     assert_mlflow_agrees(cluster, sweep, records)
-    cluster.lab.wait_until(lambda: not trial_processes(cluster), 60, f"the end of {trial_processes(cluster)}")
+    cluster.lab.wait_until(lambda: not trial_processes(cluster), f"the end of {trial_processes(cluster)}")
     return records
 
 

@@ -17,7 +17,7 @@ from segdata.coco import read_coco
 from segdata.labelmaps import coco_to_labelmaps
 from segsweep.run_folder import RunFolder
 from segsweep.search.study import TrialRecord, trial_records
-from tests.cluster.lab import HUB_ADDRESS, OPERATOR, STORAGE, Host, Lab, cmdline, members, ssh
+from tests.cluster.lab import HUB_ADDRESS, OPERATOR, PATIENCE_S, STORAGE, Host, Lab, cmdline, members, ssh
 
 __all__ = ["Cluster", "Driver", "edited"]
 
@@ -47,9 +47,9 @@ class Driver:
     out: Path
     err: Path
 
-    def wait(self, timeout_s: float = 400) -> int:
+    def wait(self) -> int:
         """Returns the exit code."""
-        return self.process.wait(timeout=timeout_s)
+        return self.process.wait(timeout=2 * PATIENCE_S)
 
     def told(self) -> str:
         """Returns what it said."""
@@ -90,9 +90,16 @@ class Cluster:
         self.lab.operate("ray get-auth-token --generate && ray up --yes on_prem.yaml")
         self.wait_for_nodes(1 + len(workers))
 
-    def wait_for_nodes(self, count: int, timeout_s: float = 240) -> None:
-        """Waits until Ray counts so many nodes."""
-        self.lab.wait_until(lambda: self.nodes() == count, timeout_s, f"{count} nodes")
+    def wait_for_nodes(self, count: int) -> None:
+        """Waits until Ray counts so many nodes; it is asked once they run, since its answer takes seconds."""
+        self.lab.wait_until(lambda: self.raylets() == count and self.nodes() == count, f"{count} nodes")
+
+    def raylets(self) -> int:
+        """Returns how many hosts run Ray."""
+        return sum(
+            any(word.endswith("/raylet") for one in host.processes() for word in cmdline(one)[:1])
+            for host in self.lab.hosts
+        )
 
     def nodes(self) -> int:
         """Returns how many nodes Ray knows to be alive."""
@@ -104,10 +111,10 @@ class Cluster:
         """Starts the server at the hub, on the lab's own network alone."""
         store = f"--backend-store-uri sqlite:///{OPERATOR}/mlflow.db --artifacts-destination {OPERATOR}/artifacts"
         server = f"mlflow server --host {HUB_ADDRESS} --port {MLFLOW_PORT} --workers 1 {store}"
-        self.lab.start(f"exec env MLFLOW_DISABLE_TELEMETRY=true {server}", self.logs / "mlflow.log")
-        address = f"http://{HUB_ADDRESS}:{MLFLOW_PORT}/health"
-        asked = f"python -c 'import urllib.request as web; web.urlopen(\"{address}\", timeout=5)'"
-        self.lab.wait_until(lambda: self.lab.operate(asked, check=False).returncode == 0, 120, "the MLflow server")
+        quiet = "MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"
+        self.lab.start(f"exec env {quiet} {server}", self.logs / "mlflow.log")
+        asked = f"true < /dev/tcp/{HUB_ADDRESS}/{MLFLOW_PORT}"
+        self.lab.wait_until(lambda: self.lab.operate(asked, check=False).returncode == 0, "the MLflow server")
 
     def stop_mlflow(self) -> None:
         """Ends the server at once."""

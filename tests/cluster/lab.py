@@ -6,6 +6,7 @@ and `ray up` run. Each host is again a PID, network, mount and UTS namespace, wi
 kernel ends it when whoever made it ends in any way, all processes, links and mounts inside go with it.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from typing import Self
 
 import psutil
 
-__all__ = ["HUB_ADDRESS", "OPERATOR", "STORAGE", "Host", "Lab", "missing", "ssh", "still_held"]
+__all__ = ["HUB_ADDRESS", "OPERATOR", "PATIENCE_S", "STORAGE", "Host", "Lab", "missing", "ssh", "still_held"]
 
 TOOLS = ("ip", "nsenter", "rsync", "setpriv", "ssh", "ssh-keygen", "unshare")
 SSHD = "/usr/sbin/sshd"
@@ -32,7 +33,8 @@ STORAGE = Path("/mnt/storage")  # as the hub and the hosts see it
 OPERATOR = Path("/mnt/operator")  # home of who types `ray up`, with the key
 SPACES = ("pid", "net", "mnt", "uts", "ipc")
 NEW = ["unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc"]
-READY_S = 120.0  # seconds on a busy machine; 1 on an idle one
+POLL_S = 0.2
+PATIENCE_S = float(os.environ.get("SEGSWEEP_LAB_PATIENCE_S", "240"))  # for any one event; a busy machine wants more
 
 # What lies below /tmp (a checkout, the data) stays visible at its path when /tmp becomes the host's own.
 OWN_FOLDERS = """
@@ -125,7 +127,7 @@ class Space:
         """Ends all processes inside at once, as a power cut does."""
         if psutil.pid_exists(self.init) and namespaces_of(self.init) == self.inodes:
             os.kill(self.init, 9)
-        self.outer.wait(timeout=READY_S)
+        self.outer.wait(timeout=PATIENCE_S)
 
 
 @dataclass(slots=True)
@@ -178,15 +180,15 @@ class Lab:
         self.close()
 
     def close(self) -> None:
-        """Ends everything; returns when nothing is left, or after half a minute."""
+        """Ends everything; returns when nothing is left, or gives up."""
         if self.hub is not None:
             self.hub.end()
         for host in self.hosts:
             if host.space is not None:
-                host.space.outer.wait(timeout=READY_S)
-        until_s = time.monotonic() + READY_S
+                host.space.outer.wait(timeout=PATIENCE_S)
+        until_s = time.monotonic() + PATIENCE_S
         while (self.processes_left() or self.namespaces_left()) and time.monotonic() < until_s:
-            time.sleep(0.05)
+            time.sleep(POLL_S)
 
     def processes_left(self) -> list[str]:
         """Returns the processes that live in any namespace that the lab ever had."""
@@ -208,14 +210,14 @@ class Lab:
         net = f"--net=/proc/{host.space.init}/ns/net"
         for words in (["address", "add", f"{host.address}/24", "dev", "eth0"], ["link", "set", "eth0", "up"]):
             subprocess.run(["nsenter", net, "ip", *words], check=True)
-        self.wait_until(lambda: self.run(host, "true", check=False).returncode == 0, READY_S, f"ssh to {host.name}")
+        self.wait_until(lambda: self.run(host, "true", check=False).returncode == 0, f"ssh to {host.name}")
 
     def down(self, host: Host) -> None:
         """Switches a host off at once; what was on its own disks is lost."""
         assert host.space is not None
         host.space.end()
         host.space = None
-        self.wait_until(lambda: self.hub_net("ip", "link", "show", host.link, check=False) != 0, READY_S, "its link")
+        self.wait_until(lambda: self.hub_net("ip", "link", "show", host.link, check=False) != 0, "its link")
 
     def cut(self, host: Host) -> None:
         """Pulls a host's network cable; what runs there goes on."""
@@ -253,27 +255,23 @@ class Lab:
         assert self.hub is not None
         return Path(f"/proc/{self.hub.init}/root{path}")
 
-    def run(
-        self, host: Host, command: str, *, check: bool = True, timeout_s: float = 600
-    ) -> "subprocess.CompletedProcess[str]":
+    def run(self, host: Host, command: str, *, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Runs a command on a host over SSH."""
-        return self.operate(shlex.join(ssh(host, command)), check=check, timeout_s=timeout_s)
+        return self.operate(shlex.join(ssh(host, command)), check=check)
 
     def start(self, command: str, log: Path) -> "subprocess.Popen[bytes]":
         """Starts a command in the hub; `log` is outside."""
         with log.open("ab") as stream:
             return subprocess.Popen(self.operator(command), stdout=stream, stderr=subprocess.STDOUT)
 
-    def operate(
-        self, command: str, *, check: bool = True, timeout_s: float = 600
-    ) -> "subprocess.CompletedProcess[str]":
+    def operate(self, command: str, *, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Runs a command in the hub, as who set up the cluster does.
 
         Raises:
             RuntimeError: It failed, and `check` is true.
         """
         done = subprocess.run(
-            self.operator(command), capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL
+            self.operator(command), capture_output=True, text=True, timeout=PATIENCE_S, stdin=subprocess.DEVNULL
         )
         if check and done.returncode:
             raise RuntimeError(f"{command}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
@@ -298,17 +296,17 @@ class Lab:
         return subprocess.run(["nsenter", net, *command], check=check, capture_output=not check).returncode
 
     @staticmethod
-    def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> None:
+    def wait_until(condition: Callable[[], object], what: str) -> None:
         """Waits for something to become true.
 
         Raises:
             TimeoutError: It did not.
         """
-        end_s = time.monotonic() + timeout_s
+        end_s = time.monotonic() + PATIENCE_S
         while not condition():
             if time.monotonic() > end_s:
-                raise TimeoutError(f"waited {timeout_s:g} s for {what}")
-            time.sleep(0.1)
+                raise TimeoutError(f"waited {PATIENCE_S:g} s for {what}")
+            time.sleep(POLL_S)
 
 
 def ssh(host: Host, command: str) -> list[str]:
@@ -336,9 +334,10 @@ def still_held(inodes: Iterable[str]) -> list[str]:
 def members(inode: str) -> list[psutil.Process]:
     """Returns the living processes of a PID namespace."""
     found = []
-    for one in psutil.process_iter():
-        if namespaces_of(one.pid).get("pid") == inode and not is_gone(one):
-            found.append(one)
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError, psutil.NoSuchProcess):
+            if os.readlink(f"/proc/{pid}/ns/pid") == inode and not is_gone(one := psutil.Process(pid)):
+                found.append(one)
     return found
 
 

@@ -5,6 +5,7 @@ Each test has the sweep go on with more trials, waits for an event (an epoch on 
 end and asks the same of the whole sweep (`checks.check`). They stand in the order in which they run.
 """
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,9 +15,9 @@ import pytest
 
 from tests.cluster.checks import check, history_epochs, resumed_epochs, trial_processes
 from tests.cluster.cluster import TINY, Cluster, Driver
-from tests.cluster.lab import STORAGE, Host
+from tests.cluster.lab import PATIENCE_S, STORAGE, Host
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(4 * PATIENCE_S)]
 
 SWEEP = "lab"
 GPU_HOST = "lab-2"
@@ -38,12 +39,11 @@ def sweep(cluster: Cluster) -> Cluster:
 
 
 @pytest.fixture(autouse=True)
-def told(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[None]:
+def no_driver_left(cluster: Cluster) -> Iterator[None]:
     """Ends what a failed test left, so that the next one can begin."""
     yield
-    for process in [process for host in cluster.lab.hosts for process in host.processes()]:
-        if any(word.endswith("/bin/segsweep") for word in process.cmdline()[:2]):
-            process.kill()
+    with contextlib.suppress(LookupError):
+        cluster.driver_process().kill()
 
 
 def test_a_sweep_runs_over_the_cluster(sweep: Cluster) -> None:
@@ -53,9 +53,13 @@ def test_a_sweep_runs_over_the_cluster(sweep: Cluster) -> None:
 
 def test_trials_that_ask_for_a_gpu_run_where_one_is(sweep: Cluster) -> None:
     sweep.write_sweep("gpu", resources={"cpu": 0.5, "gpu": 0.5}, fixed=TINY | {"epochs": 1})
-    driver, seen = sweep.drive("run", "gpu.yaml"), set()
-    while driver.process.poll() is None:
-        seen |= {(number, host.name) for number, (host, _) in sweep.trainers().items()}
+    driver, seen = sweep.drive("run", "gpu.yaml"), set[tuple[int, str]]()
+
+    def ended() -> bool:
+        seen.update((number, host.name) for number, (host, _) in sweep.trainers().items())
+        return driver.process.poll() is not None
+
+    sweep.lab.wait_until(ended, "the end of the sweep")
     ends_well(driver)
     assert seen == {(0, GPU_HOST), (1, GPU_HOST)}
     check(sweep, "gpu")
@@ -90,7 +94,7 @@ def test_the_driver_is_killed_and_the_sweep_resumed(sweep: Cluster, struck: Coun
     sweep.driver_process().kill()
     struck.update(running)
     assert driver.wait() != 0
-    sweep.lab.wait_until(lambda: not trial_processes(sweep), 60, "the end of its trials")
+    sweep.lab.wait_until(lambda: not trial_processes(sweep), "the end of its trials")
     assert any(not record.ended for record in sweep.records(SWEEP))
     ends_well(sweep.drive("resume", SWEEP))
     assert check(sweep, SWEEP, struck)[number].outcome == "completed"
@@ -131,7 +135,7 @@ def test_the_head_is_lost_and_the_sweep_resumed_on_a_new_one(sweep: Cluster, str
     sweep.lab.down(lost)
     assert driver.wait() != 0
     sweep.bring_up(others[0], others[1:])
-    sweep.lab.wait_until(lambda: not trial_processes(sweep), 60, "the end of its trials")
+    sweep.lab.wait_until(lambda: not trial_processes(sweep), "the end of its trials")
     ends_well(sweep.drive("resume", SWEEP))
     assert check(sweep, SWEEP, struck)[number].outcome == "completed"
     assert went_on(sweep, number)
@@ -168,7 +172,7 @@ def wait(sweep: Cluster, driver: Driver, condition: Callable[[], object], what: 
         assert driver.process.poll() is None, f"ended before {what}: {driver.told()}"
         return condition()
 
-    sweep.lab.wait_until(happened, 240, what)
+    sweep.lab.wait_until(happened, what)
 
 
 def after_an_epoch(

@@ -45,7 +45,7 @@ def test_a_host_sees_no_process_of_another(lab: Lab, tmp_path: Path) -> None:
     first, second, _ = lab.hosts
     sleeper = lab.start(shlex.join(ssh(first, "sleep 1234.5")), tmp_path / "log")
     try:
-        lab.wait_until(lambda: "1234.5" in lab.run(first, "ps ax -o args").stdout, 30, "the sleeper")
+        lab.wait_until(lambda: "1234.5" in lab.run(first, "ps ax -o args").stdout, "the sleeper")
         assert "1234.5" not in lab.run(second, "ps ax -o args").stdout
     finally:
         sleeper.kill()
@@ -86,4 +86,4 @@ def test_nothing_is_left_of_a_lab_whose_maker_is_ended(number: signal.Signals) -
     assert len(still_held(spaces)) == len(spaces) == 4 * 5
     os.kill(maker.pid, number)
     maker.wait()
-    Lab.wait_until(lambda: not still_held(spaces), 30, "the end of the lab")
+    Lab.wait_until(lambda: not still_held(spaces), "the end of the lab")
