@@ -90,4 +90,4 @@ def trial_processes(cluster: Cluster) -> list[str]:
         for host in cluster.lab.hosts
         for process in host.processes()
         if of_trials.search(command := " ".join(cmdline(process)))
-    ] + [f"{host.name}: trial {number}" for number, (host, _) in cluster.trainers().items()]
+    ] + [f"{host.name}: trial {number}" for number, host, _ in cluster.trainers()]

@@ -1,5 +1,6 @@
 """A Ray cluster in a lab, a sweep's data on its storage, an MLflow server beside it, and drivers on its head."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -17,11 +18,10 @@ from segdata.coco import read_coco
 from segdata.labelmaps import coco_to_labelmaps
 from segsweep.run_folder import RunFolder
 from segsweep.search.study import TrialRecord, trial_records
-from tests.cluster.lab import HUB_ADDRESS, OPERATOR, PATIENCE_S, STORAGE, Host, Lab, cmdline, members, ssh
+from tests.cluster.lab import HUB_ADDRESS, OPERATOR, PATIENCE_S, ROOT, STORAGE, Host, Lab, cmdline, members, ssh
 
 __all__ = ["Cluster", "Driver", "edited"]
 
-ROOT = Path(__file__).resolve().parents[2]
 ON_PREM = ROOT / "cluster" / "on_prem.yaml"
 MARK = "# edit:"
 MLFLOW_PORT = 5000
@@ -178,17 +178,15 @@ class Cluster:
         """Returns what a sweep's study says."""
         return trial_records(self.run_folder(name).study())
 
-    def trainers(self) -> Mapping[int, tuple[Host, psutil.Process]]:
-        """Returns the number of each trial that trains now, with where and by which process."""
-        found = {}
+    def trainers(self) -> list[tuple[int, Host, psutil.Process]]:
+        """Returns which trials train now, where and by which process; a host that is cut off may have one twice."""
+        found = []
         for host in self.lab.hosts:
             for process in host.processes():
-                try:
+                with contextlib.suppress(OSError):
                     log = os.readlink(f"/proc/{process.pid}/fd/1")
-                except OSError:
-                    continue
-                if match := re.search(r"/trials/(\d{4})/train\.log$", log):
-                    found[int(match[1])] = (host, process)
+                    if match := re.search(r"/trials/(\d{4})/train\.log$", log):
+                        found.append((int(match[1]), host, process))
         return found
 
 

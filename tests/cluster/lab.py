@@ -24,34 +24,35 @@ from typing import Self
 
 import psutil
 
-__all__ = ["HUB_ADDRESS", "OPERATOR", "PATIENCE_S", "STORAGE", "Host", "Lab", "missing", "ssh", "still_held"]
+__all__ = ["HUB_ADDRESS", "OPERATOR", "PATIENCE_S", "ROOT", "STORAGE", "Host", "Lab", "missing", "ssh", "still_held"]
 
+ROOT = Path(__file__).resolve().parents[2]  # the checkout
 TOOLS = ("ip", "nsenter", "rsync", "setpriv", "ssh", "ssh-keygen", "unshare")
 SSHD = "/usr/sbin/sshd"
 HUB_ADDRESS = "10.200.0.1"
 STORAGE = Path("/mnt/storage")  # as the hub and the hosts see it
+HOME = "/run/home"  # of who logs in on a host
 OPERATOR = Path("/mnt/operator")  # home of who types `ray up`, with the key
 SPACES = ("pid", "net", "mnt", "uts", "ipc")
 NEW = ["unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc"]
 POLL_S = 0.2
 PATIENCE_S = float(os.environ.get("SEGSWEEP_LAB_PATIENCE_S", "240"))  # for any one event; a busy machine wants more
 
-# What lies below /tmp (a checkout, the data) stays visible at its path when /tmp becomes the host's own.
+# Folders that a machine of the lab has for itself; a checkout that lies in one of them stays visible at its path.
 OWN_FOLDERS = """
-mount -t tmpfs tmpfs /home
-for kept in $KEPT; do mkdir -p /home/kept$kept; mount --bind $kept /home/kept$kept; done
-mount -t tmpfs -o mode=1777 tmpfs /tmp
-for kept in $KEPT; do mkdir -p $kept; mount --move /home/kept$kept $kept; done
 mount -t tmpfs tmpfs /run
+for kept in $KEPT; do mkdir -p /run/kept$kept; mount --bind $kept /run/kept$kept; done
+for own in $OWN; do mount -t tmpfs -o mode=1777 tmpfs $own; done
+for kept in $KEPT; do mkdir -p $kept; mount --move /run/kept$kept $kept; done
 mount -t tmpfs -o mode=1777,size=4g tmpfs /dev/shm
 ip link set lo up
 """
 REAP = "echo ready; while :; do sleep 3600 & wait $!; done"  # bash as PID 1 reaps what others leave
 HUB = f"""set -eu
-mount -t tmpfs tmpfs /mnt
+OWN="/tmp /mnt"
+{OWN_FOLDERS}
 mkdir -m 700 {OPERATOR} && mkdir {STORAGE}
 mount -t tmpfs -o size=$STORAGE_BYTES tmpfs {STORAGE}
-{OWN_FOLDERS}
 ip link add bridge0 type bridge && ip address add {HUB_ADDRESS}/24 dev bridge0 && ip link set bridge0 up
 ssh-keygen -q -t ed25519 -N '' -f {OPERATOR}/key
 {REAP}
@@ -59,12 +60,13 @@ ssh-keygen -q -t ed25519 -N '' -f {OPERATOR}/key
 # A home and a list of users of its own, and sshd, which lets in who has the key.
 HOST = f"""set -eu
 hostname $NAME
+OWN=/tmp
 {OWN_FOLDERS}
 umask 077
-mkdir -p /run/sshd /home/user/.ssh
-touch /home/user/.bashrc
-cp {OPERATOR}/key.pub /home/user/.ssh/authorized_keys
-printf 'root:x:0:0:root:/home/user:/bin/bash\\nsshd:x:74:74::/run/sshd:/usr/sbin/nologin\\n' > /run/passwd
+mkdir -p /run/sshd {HOME}/.ssh
+touch {HOME}/.bashrc
+cp {OPERATOR}/key.pub {HOME}/.ssh/authorized_keys
+printf 'root:x:0:0:root:{HOME}:/bin/bash\\nsshd:x:74:74::/run/sshd:/usr/sbin/nologin\\n' > /run/passwd
 printf '127.0.0.1 localhost\\n%s %s\\n' $ADDRESS $NAME > /run/hosts
 chmod 644 /run/passwd /run/hosts
 mount --bind /run/passwd /etc/passwd
@@ -118,6 +120,8 @@ class Space:
         while not said.endswith("ready\n"):
             line = outer.stdout.readline()
             if not line:
+                outer.stdout.close()
+                outer.wait()
                 raise RuntimeError(f"expected namespaces, but got: {said or 'nothing'}")
             said += line
         inits = [child.pid for child in psutil.Process(outer.pid).children(recursive=True) if is_init(child.pid)]
@@ -126,8 +130,10 @@ class Space:
     def end(self) -> None:
         """Ends all processes inside at once, as a power cut does."""
         if psutil.pid_exists(self.init) and namespaces_of(self.init) == self.inodes:
-            os.kill(self.init, 9)
+            os.kill(self.init, signal.SIGKILL)
         self.outer.wait(timeout=PATIENCE_S)
+        assert self.outer.stdout is not None
+        self.outer.stdout.close()
 
 
 @dataclass(slots=True)
@@ -150,17 +156,18 @@ class Lab:
     """The hosts, their network and their storage; a context manager.
 
     Args:
-        kept: Folders below /tmp that all hosts see as they are.
+        kept: Folders that all hosts see as they are.
         storage_bytes: Size of the storage.
         hosts: How many.
     """
 
     def __init__(self, kept: list[Path], storage_bytes: int, hosts: int = 3) -> None:
-        self.kept = [path for path in kept if path.is_relative_to("/tmp")]
+        self.kept = [path for path in kept if path.is_relative_to("/tmp") or path.is_relative_to("/mnt")]
         self.storage_bytes = storage_bytes
         self.hosts = [Host(f"lab-{i}", f"10.200.0.{11 + i}", f"veth{i}") for i in range(hosts)]
         self.hub: Space | None = None
         self.seen: list[Mapping[str, str]] = []  # namespaces of all that ever was in it
+        self.started: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
         try:
@@ -185,7 +192,9 @@ class Lab:
             self.hub.end()
         for host in self.hosts:
             if host.space is not None:
-                host.space.outer.wait(timeout=PATIENCE_S)
+                host.space.end()
+        for process in self.started:
+            process.wait(timeout=PATIENCE_S)
         until_s = time.monotonic() + PATIENCE_S
         while (self.processes_left() or self.namespaces_left()) and time.monotonic() < until_s:
             time.sleep(POLL_S)
@@ -202,7 +211,8 @@ class Lab:
     def up(self, host: Host) -> None:
         """Switches a host on: a new machine at its address, with empty disks."""
         assert self.hub is not None and host.space is None
-        settings = {"NAME": host.name, "ADDRESS": host.address, "KEPT": " ".join(map(str, self.kept))}
+        kept = [str(path) for path in self.kept if path.is_relative_to("/tmp")]
+        settings = {"NAME": host.name, "ADDRESS": host.address, "KEPT": " ".join(kept)}
         host.space = Space.make([*self.enter(), *NEW, "bash", "-c", HOST], settings)
         self.seen.append(host.space.inodes)
         self.hub_net("ip", "link", "add", host.link, "type", "veth", "peer", "eth0", "netns", str(host.space.init))
@@ -260,9 +270,11 @@ class Lab:
         return self.operate(shlex.join(ssh(host, command)), check=check)
 
     def start(self, command: str, log: Path) -> "subprocess.Popen[bytes]":
-        """Starts a command in the hub; `log` is outside."""
+        """Starts a command in the hub; it ends with the lab at the latest. `log` is outside."""
         with log.open("ab") as stream:
-            return subprocess.Popen(self.operator(command), stdout=stream, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(self.operator(command), stdout=stream, stderr=subprocess.STDOUT)
+        self.started.append(process)
+        return process
 
     def operate(self, command: str, *, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Runs a command in the hub, as who set up the cluster does.
@@ -366,7 +378,7 @@ def cmdline(process: psutil.Process) -> list[str]:
 
 def main() -> None:
     """Holds a lab for trying things by hand, until Ctrl-C; its first line names the namespaces, as JSON."""
-    with Lab([Path(__file__).resolve().parents[2]], 1 << 30) as lab:
+    with Lab([ROOT], 1 << 30) as lab:
         print(json.dumps([dict(inodes) for inodes in lab.seen]), flush=True)
         print("in the hub:", shlex.join([*lab.enter(), "bash"]))
         for host in lab.hosts:

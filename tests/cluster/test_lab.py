@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.cluster import ROOT
-from tests.cluster.lab import STORAGE, Lab, missing, ssh, still_held
+from tests.cluster.lab import HOME, ROOT, STORAGE, Lab, missing, ssh, still_held
 
 pytestmark = [
     pytest.mark.lab,
@@ -33,9 +32,7 @@ def test_hosts_have_names_homes_and_tmp_of_their_own_and_share_the_storage(lab: 
     told = [lab.run(host, "hostname; echo $HOME; touch /tmp/$(hostname); ls /tmp").stdout.split() for host in lab.hosts]
     assert [words[0] for words in told] == ["lab-0", "lab-1", "lab-2"]
     for host, (name, home, *in_tmp) in zip(lab.hosts, told, strict=True):
-        assert home == "/home/user" and {other.name for other in lab.hosts}.intersection(in_tmp) == {name} == {
-            host.name
-        }
+        assert home == HOME and {other.name for other in lab.hosts}.intersection(in_tmp) == {name} == {host.name}
     lab.run(lab.hosts[0], f"echo shared > {STORAGE}/note")
     assert lab.run(lab.hosts[2], f"cat {STORAGE}/note").stdout == "shared\n"
     lab.run(lab.hosts[1], f"test -f {ROOT}/pyproject.toml")
@@ -80,10 +77,10 @@ def test_a_full_storage_takes_nothing_more(lab: Lab) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_of_a_lab_whose_maker_is_ended(number: signal.Signals) -> None:
     script = ROOT / "tests" / "cluster" / "lab.py"
-    maker = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert maker.stdout is not None
-    spaces = [inode for inodes in json.loads(maker.stdout.readline()) for inode in inodes.values()]
-    assert len(still_held(spaces)) == len(spaces) == 4 * 5
-    os.kill(maker.pid, number)
-    maker.wait()
+    words = [sys.executable, script]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as maker:
+        assert maker.stdout is not None
+        spaces = [inode for inodes in json.loads(maker.stdout.readline()) for inode in inodes.values()]
+        assert len(still_held(spaces)) == len(spaces) == 4 * 5
+        os.kill(maker.pid, number)
     Lab.wait_until(lambda: not still_held(spaces), "the end of the lab")
