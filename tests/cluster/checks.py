@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 
@@ -68,7 +69,9 @@ def assert_history_agrees(cluster: Cluster, sweep: str, record: TrialRecord) -> 
 
 def assert_mlflow_agrees(cluster: Cluster, sweep: str, records: tuple[TrialRecord, ...]) -> None:
     """Asserts that MLflow has one run of the sweep and of each trial, with each epoch once."""
-    client = MlflowClient(tracking_uri=f"sqlite:///{cluster.lab.inside(OPERATOR)}/mlflow.db")
+    copy = cluster.logs / "mlflow.db"  # SQLite would resolve the way into the hub to a path that is not there outside
+    shutil.copyfile(cluster.lab.inside(OPERATOR) / "mlflow.db", copy)
+    client = MlflowClient(tracking_uri=f"sqlite:///{copy}")
     experiment = client.get_experiment_by_name("lab")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], f"tags.`segsweep.sweep` = '{sweep}'", max_results=1000)

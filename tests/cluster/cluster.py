@@ -160,7 +160,9 @@ class Cluster:
         command = f". ~/.segsweep_node && cd {STORAGE} && exec segsweep {shlex.join(words)} --address auto --json"
         with out.open("wb") as told, err.open("wb") as shown:
             whole = self.lab.operator(f"exec {shlex.join(ssh(self.head, command))}")
-            return Driver(subprocess.Popen(whole, stdout=told, stderr=shown, stdin=subprocess.DEVNULL), out, err)
+            process = subprocess.Popen(whole, stdout=told, stderr=shown, stdin=subprocess.DEVNULL)
+        self.lab.started.append(process)
+        return Driver(process, out, err)
 
     def driver_process(self) -> psutil.Process:
         """Returns the driver's own process on the head."""
