@@ -69,7 +69,8 @@ def assert_history_agrees(cluster: Cluster, sweep: str, record: TrialRecord) -> 
 
 def assert_mlflow_agrees(cluster: Cluster, sweep: str, records: tuple[TrialRecord, ...]) -> None:
     """Asserts that MLflow has one run of the sweep and of each trial, with each epoch once."""
-    copy = cluster.logs / "mlflow.db"  # SQLite would resolve the way into the hub to a path that is not there outside
+    # SQLite would resolve the way into the hub to a path that is not there outside.
+    copy = cluster.logs / f"mlflow-{len(list(cluster.logs.glob('mlflow-*.db')))}.db"
     shutil.copyfile(cluster.lab.inside(OPERATOR) / "mlflow.db", copy)
     client = MlflowClient(tracking_uri=f"sqlite:///{copy}")
     experiment = client.get_experiment_by_name("lab")
