@@ -13,7 +13,7 @@ export STREAMLIT_BROWSER_GATHER_USAGE_STATS := false
 export DO_NOT_TRACK := true
 export PYTHONSAFEPATH := 1
 
-.PHONY: help setup demo test root acceptance check lint format docs bench lock clean
+.PHONY: help setup demo test test-cluster root acceptance check lint format docs bench lock clean
 .NOTPARALLEL:
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make demo        a sweep and an ensemble on synthetic images, both tasks, at most 8 min, into $(OUT)/"
 	@echo "make test        all tests but the minutes-long ones"
 	@echo "make root        the tests that only root can run: small disks, namespaces"
+	@echo "make test-cluster  faults of a cluster, tried on three hosts made of namespaces (root), at most 15 min"
 	@echo "make check       format, lint, types, fast tests: before each commit"
 	@echo "make acceptance  the minutes-long tests on real images"
 	@echo "make bench       every benchmark; writes docs/benchmarks.json and docs/benchmarks.md"
@@ -36,10 +37,13 @@ setup:
 demo: setup
 	.venv/bin/segsweep demo --out "$(OUT)"
 
-test root acceptance check bench: export OMP_NUM_THREADS := 1
+test test-cluster root acceptance check bench: export OMP_NUM_THREADS := 1
 
 test: setup
-	$(PYTEST) -m "not acceptance and not root" $(ARGS)
+	$(PYTEST) -m "not acceptance and not root and not lab" $(ARGS)
+
+test-cluster: setup
+	$(PYTEST) tests/cluster -m lab -v --session-timeout=900 $(ARGS)
 
 root: setup
 	$(PYTEST) -m root $(ARGS)
@@ -48,7 +52,7 @@ acceptance: setup
 	$(PYTEST) -m acceptance $(ARGS)
 
 check: lint
-	$(PYTEST) -m "not slow and not acceptance and not root" $(ARGS)
+	$(PYTEST) -m "not slow and not acceptance and not root and not lab" $(ARGS)
 
 lint: setup
 	$(PY) -m ruff format --check .

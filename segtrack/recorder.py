@@ -39,8 +39,12 @@ FOLD = "segsweep.fold"
 ENSEMBLE = "segsweep.ensemble"
 MUTATIONS = "segsweep.mutations"
 TRAINING_PAGES = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow shows its pages for agents
-# A server that is away must not hold a sweep up for the four minutes that are MLflow's default.
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+SETTINGS = {
+    # A server that is away must not hold a sweep up for the four minutes that are MLflow's default.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # where `--json` writes
+}
 CHATTY = ("mlflow.store.db.utils", "alembic")  # tell of every table that they create
 
 
@@ -77,7 +81,7 @@ class SweepRecorder:
 
     def __init__(self, uri: str, project: str, sweep: str, sweep_id: str, tags: Mapping[str, str]) -> None:
         self.sweep, self.sweep_id, self.tags = sweep, sweep_id, tags
-        for name, value in PATIENCE.items():
+        for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
         for logger in CHATTY:
             logging.getLogger(logger).setLevel(logging.WARNING)

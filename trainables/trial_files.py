@@ -142,9 +142,16 @@ class TrialFiles:
             os.fsync(stream.fileno())
 
     def append_history(self, row: EpochScores) -> None:
-        """Adds an epoch; a repeated epoch replaces the earlier line when read."""
-        with self.history.open("a") as stream:
-            stream.write(json.dumps({"epoch": row.epoch, "scores": dict(row.scores)}) + "\n")
+        """Adds an epoch; a repeated epoch replaces the earlier line when read.
+
+        A line that a full disk or a kill cut short gets an end first, or it would take the new one along.
+        """
+        line = json.dumps({"epoch": row.epoch, "scores": dict(row.scores)}) + "\n"
+        with self.history.open("a+b") as stream:
+            if stream.tell():
+                stream.seek(-1, os.SEEK_END)
+                line = line if stream.read(1) == b"\n" else "\n" + line
+            stream.write(line.encode())
             stream.flush()
             os.fsync(stream.fileno())
 

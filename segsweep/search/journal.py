@@ -19,7 +19,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileSymlinkLock
 from optuna.study import Study, StudyDirection
 
-from segdata.errors import InputError
+from segdata.errors import InputError, SegsweepError
 
 __all__ = ["SweepJournal", "at_once", "load_journal"]
 
@@ -92,6 +92,7 @@ class SweepJournal(BaseJournalBackend):
         self.depth = 0
         self.waiting: list[bytes] = []
         self.told = 0  # of those that wait
+        self.lost: SegsweepError | None = None  # why the file lacks what the study in memory knows
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -115,17 +116,27 @@ class SweepJournal(BaseJournalBackend):
             self._write(b"".join(lines))
 
     def _write(self, content: bytes) -> int:
-        """Appends to the file, waits for the disk, and returns where the content begins."""
-        self.lock.acquire()
+        """Appends to the file, waits for the disk, and returns where the content begins.
+
+        Raises:
+            SegsweepError: The disk did not take it, now or earlier. Nothing is written then or any more: what is in
+                memory only must not be built upon.
+        """
+        if self.lost is not None:
+            raise self.lost
         try:
-            with self.path.open("ab") as stream:
-                begin = stream.tell()
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-        finally:
-            self.lock.release()
-        return begin
+            self.lock.acquire()
+            try:
+                return append_whole(self.path, content)
+            finally:
+                self.lock.release()
+        except OSError as error:
+            self.lost = SegsweepError.of(
+                f"expected a disk that takes the study's entries, but got: {error.strerror}",
+                where=self.path,
+                cure=f"Make room, or bring the disk back; then go on with `segsweep resume {self.path.parent}`.",
+            )
+            raise self.lost from error
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """Yields what has not been read yet: of the file, then of the batch.
@@ -169,3 +180,17 @@ class SweepJournal(BaseJournalBackend):
             where=f"{self.path}:{self.line}",
             cure=CURE,
         )
+
+
+def append_whole(path: Path, content: bytes) -> int:
+    """Appends all of `content` or nothing, and returns where it begins: half a line would spoil the next one."""
+    with path.open("ab", buffering=0) as stream:
+        begin, left = stream.seek(0, os.SEEK_END), memoryview(content)
+        try:
+            while left:
+                left = left[stream.write(left) :]
+            os.fsync(stream.fileno())
+        except OSError:
+            os.ftruncate(stream.fileno(), begin)
+            raise
+    return begin

@@ -1,7 +1,9 @@
 """The journal file: Optuna's own, written in batches, read beside others, and refused by line where it is damaged."""
 
 import json
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from segdata.errors import InputError
+from segdata.errors import InputError, SegsweepError
 from segsweep.search.journal import SweepJournal, at_once
 from segsweep.search.study import mend_journal, open_study, read_study
 from segsweep.search_config import SamplerConfig
@@ -171,3 +173,38 @@ def test_names_that_come_in_each_trial_are_in_memory_once(tmp_path: Path, search
         groups = [sorted(trial.user_attrs["config"]) for trial in (first, second)]
         assert len(groups[0]) > 5 and all(a is b for a, b in zip(*groups, strict=True))
         assert all(a is b for a, b in zip(first.params, second.params, strict=True))
+
+
+@contextmanager
+def room_for(journal: Path, more_bytes: int) -> Iterator[None]:
+    """Lets the system refuse whatever makes a file longer than the journal by more than so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (journal.stat().st_size + more_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("more_bytes", [0, 30, 300])
+def test_a_disk_that_is_full_leaves_the_journal_whole_and_ends_the_launch(
+    tmp_path: Path, search: Open, more_bytes: int
+) -> None:
+    journal = tmp_path / "study.journal"
+    one = search(budget=9)
+    one.searcher.suggest("first")
+    one.report("first", 1, 0.25)
+    before = journal.read_bytes()
+    full = r"study\.journal: expected a disk that takes the study's entries, but got: File too large.*segsweep resume "
+    with room_for(journal, more_bytes), pytest.raises(SegsweepError, match=full):
+        one.searcher.suggest("second")  # two dozen entries, more than there is room for
+    assert journal.read_bytes() == before
+    with pytest.raises(SegsweepError, match="File too large"):  # there is room again, but memory is ahead of the disk
+        one.report("first", 2, 0.5)
+    assert journal.read_bytes() == before
+
+    resumed = search(budget=9)
+    assert [record.scores for record in resumed.records()] == [{1: 0.25}]
+    resumed.searcher.suggest("first again")
+    resumed.report("first again", 2, 0.5)
+    assert resumed.records()[0].scores == {1: 0.25, 2: 0.5}
