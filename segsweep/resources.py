@@ -7,6 +7,7 @@ holds both shims, and tests pin them.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
 from ray._private.accelerators import get_accelerator_manager_for_resource
@@ -14,6 +15,7 @@ from ray._private.state import state as ray_state
 from ray._private.utils import get_num_cpus
 
 from segdata.errors import InputError
+from segsweep.nodes_to_come import BOOTSTRAP_FILE, nodes_to_come
 from segsweep.sweep_config import ResourcesConfig
 
 __all__ = ["TrialResources", "cluster_nodes", "gpus_in_reach", "this_machine", "trial_resources"]
@@ -67,11 +69,23 @@ def gpus_in_reach(wanted: ResourcesConfig) -> float:
 
 
 def cluster_nodes() -> list[Node]:
-    """Returns the resources of each node of the cluster, and of each node type that its autoscaler may start."""
+    """Returns the resources of each node of the cluster, and of those that its autoscaler may start.
+
+    KubeRay tells of node types; what `ray up` may start is known on the head only.
+    """
     nodes: list[Node] = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     config = ray_state.get_cluster_config()
     types = [] if config is None else [group for group in config.node_group_configs if group.max_count != 0]
-    return [*nodes, *(dict(group.resources) for group in types)]
+    left = Path(BOOTSTRAP_FILE).expanduser()
+    come = nodes_to_come(nodes, left) if not types and is_head() and left.is_file() else []
+    return [*nodes, *(dict(group.resources) for group in types), *come]
+
+
+def is_head() -> bool:
+    """Tells whether this process is on the cluster's head."""
+    here = ray.util.get_node_ip_address()
+    heads = [node for node in ray.nodes() if "node:__internal_head__" in node["Resources"]]  # type: ignore[no-untyped-call]
+    return any(node["NodeManagerAddress"] == here for node in heads)
 
 
 def trial_resources(wanted: ResourcesConfig, concurrent: int | None, nodes: Iterable[Node]) -> TrialResources:

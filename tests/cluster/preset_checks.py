@@ -19,8 +19,8 @@ CLUSTER = ROOT / "cluster"
 Config = dict[str, Any]
 Size = tuple[int, int]  # virtual CPUs, GPUs
 
-# EC2's are checked against moto's copy of DescribeInstanceTypes. Google's and Azure's are as commonly known, and were not
-# looked up at the provider: a GPU of Google's N1 is attached by itself.
+# EC2's are checked against moto's copy of DescribeInstanceTypes. Google's and Azure's are as commonly known, and were
+# not looked up at the provider: a GPU of Google's N1 is attached by itself.
 SIZES: dict[str, Size] = {
     "m6i.xlarge": (4, 0),
     "c7i.4xlarge": (16, 0),

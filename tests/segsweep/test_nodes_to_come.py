@@ -1,0 +1,56 @@
+"""What `ray up` may still start: read from the preset itself, as Ray hands it to the head."""
+
+from pathlib import Path
+
+import pytest
+import ray
+import yaml
+from ray.autoscaler._private.util import prepare_config
+
+from segsweep import resources
+from segsweep.nodes_to_come import nodes_to_come
+from segsweep.resources import cluster_nodes
+
+CLUSTER = Path(__file__).parents[2] / "cluster"
+HEAD = {"CPU": 0.0, "GPU": 0.0, "node:__internal_head__": 1.0}
+T4 = {"CPU": 8.0, "GPU": 1.0}
+
+
+@pytest.fixture
+def left_by_ray(tmp_path: Path) -> Path:
+    """The file on the head of the AWS preset."""
+    file = tmp_path / "ray_bootstrap_config.yaml"
+    file.write_text(yaml.safe_dump(prepare_config(yaml.safe_load((CLUSTER / "cluster.yaml").read_text()))))
+    return file
+
+
+def test_all_workers_of_the_preset_may_come_to_a_lone_head(left_by_ray: Path) -> None:
+    come = nodes_to_come([HEAD], left_by_ray)
+    assert come.count(T4) == 16  # eight of each kind with one GPU
+    assert come.count({"CPU": 48.0, "GPU": 4.0}) == 2
+    assert come.count({"CPU": 16.0, "GPU": 0.0}) == 2
+    assert len(come) == 20
+
+
+def test_who_is_up_does_not_come_again(left_by_ray: Path) -> None:
+    assert nodes_to_come([HEAD, T4 | {"memory": 1e10}], left_by_ray).count(T4) == 14  # one less of each such kind
+
+
+def test_machines_whose_size_is_not_known_are_not_counted(tmp_path: Path) -> None:
+    file = tmp_path / "on_prem.yaml"
+    file.write_text(yaml.safe_dump(prepare_config(yaml.safe_load((CLUSTER / "on_prem.yaml").read_text()))))
+    assert nodes_to_come([HEAD], file) == []
+
+
+@pytest.mark.slow
+def test_a_driver_on_the_head_counts_them(left_by_ray: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "BOOTSTRAP_FILE", str(left_by_ray))
+    ray.init(num_cpus=1, num_gpus=0, include_dashboard=False)
+    try:
+        nodes = cluster_nodes()
+        monkeypatch.setattr(resources, "BOOTSTRAP_FILE", str(tmp_path / "none"))
+        alone = cluster_nodes()
+    finally:
+        ray.shutdown()
+    assert len(alone) == 1 and alone[0]["CPU"] == 1
+    assert nodes[1:].count(T4) == 16
