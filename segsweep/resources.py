@@ -83,7 +83,7 @@ def cluster_nodes() -> list[Node]:
 
 def is_head() -> bool:
     """Tells whether this process is on the cluster's head."""
-    here = ray.util.get_node_ip_address()
+    here = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
     heads = [node for node in ray.nodes() if "node:__internal_head__" in node["Resources"]]  # type: ignore[no-untyped-call]
     return any(node["NodeManagerAddress"] == here for node in heads)
 
