@@ -3,11 +3,12 @@
 import logging
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from ray import tune
+from ray.tune import Callback
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
@@ -26,7 +27,7 @@ from segsweep.search.study import TrialRecord
 from segsweep.sweep_file import Sweep
 from trainables.description import DataDescription
 from trainables.limits import COSTS
-from trainables.ray_trainable import TrialContext, train_trial
+from trainables.ray_trainable import Computing, Site, TrialContext, train_trial
 
 __all__ = ["fit", "scheduler_of", "trial_context"]
 
@@ -83,6 +84,7 @@ def trial_context(
     resources: TrialResources,
     deadline_unix_s: float | None,
     local: Mapping[str, Path] | None = None,
+    site: Site | None = None,
 ) -> TrialContext:
     """Returns what all trials of this launch share."""
     config = sweep.config
@@ -110,6 +112,10 @@ def trial_context(
         costs=tuple(sorted({*config.further_metrics, *(limit.name for limit in config.limits)} & set(COSTS))),
         limits=config.limits,
         keep_epochs=config.storage.keep_epochs,
+        computing={
+            model: Computing(own.threads, own.loader_workers, own.processes) for model, own in resources.models.items()
+        },
+        site=site,
     )
 
 
@@ -120,6 +126,7 @@ def fit(
     folder: RunFolder,
     *,
     last_attempt: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> bool:
     """Runs what is left of the searcher's budget; returns when no trial is left, or after Ctrl-C.
 
@@ -133,7 +140,7 @@ def fit(
         SegsweepError: The searcher could not go on, or Tune fell over for the last time.
     """
     launch_folder = folder.next_launch()
-    tuner = tuner_of(searcher, context, resources, launch_folder)
+    tuner = tuner_of(searcher, context, resources, launch_folder, callbacks)
     with sigint_given_back():
         try:
             tuner.fit()
@@ -154,11 +161,15 @@ def fit(
 
 
 def tuner_of(
-    searcher: StudySearcher, context: TrialContext, resources: TrialResources, launch_folder: Path
+    searcher: StudySearcher,
+    context: TrialContext,
+    resources: TrialResources,
+    launch_folder: Path,
+    callbacks: Sequence[Callback] = (),
 ) -> tune.Tuner:
     """Returns the Tuner of one launch; its own state in `launch_folder` is read by nobody."""
     return tune.Tuner(
-        tune.with_resources(tune.with_parameters(train_trial, context=context), resources.request()),
+        tune.with_resources(tune.with_parameters(train_trial, context=context), resources.placement),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=searcher.scheduler,
@@ -174,7 +185,7 @@ def tuner_of(
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
             stop=BudgetStopper(searcher),
             verbose=0,
-            callbacks=[SilentTune()],
+            callbacks=[SilentTune(), *callbacks],
         ),
     )
 

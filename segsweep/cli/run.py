@@ -45,7 +45,10 @@ def check(sweep: Annotated[Path, typer.Argument(help="The sweep file.")]) -> Non
     from segsweep.run_folder import RunFolder
 
     console, folder = Console(highlight=False, soft_wrap=True, markup=False), RunFolder(loaded.path)
-    check_devices(loaded.space, loaded.config.task, gpus_in_reach(loaded.config.resources))
+    wanted = loaded.config.resources
+    gpu = gpus_in_reach(wanted)
+    by_model = {name: gpus_in_reach(own, gpu) for name, own in wanted.models.items()}
+    check_devices(loaded.space, loaded.config.task, gpu, by_model)
     roles = check_sweep(loaded, folder, console).roles
     counts = ", ".join(f"{name} {len(role.names)}" for name, role in roles.roles.items())
     size = loaded.space.size()
