@@ -31,8 +31,9 @@ ON_WITH = {  # end of a launch -> how the sweep goes on
 INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
 
 
-def check(sweep: Annotated[Path, typer.Argument(help="The sweep file.")]) -> None:
-    """Checks a sweep file, its data and its space; starts and writes nothing.
+def check(sweep: Annotated[Path, typer.Argument(help="The sweep file.")], address: Address = None) -> None:
+    """Checks a sweep file, its data and its space; with --address, also the nodes of a cluster. Starts and writes
+    nothing.
 
     Example: segsweep check nuclei.yaml
     """
@@ -49,7 +50,12 @@ def check(sweep: Annotated[Path, typer.Argument(help="The sweep file.")]) -> Non
     gpu = gpus_in_reach(wanted)
     by_model = {name: gpus_in_reach(own, gpu) for name, own in wanted.models.items()}
     check_devices(loaded.space, loaded.config.task, gpu, by_model)
-    roles = check_sweep(loaded, folder, console).roles
+    checked = check_sweep(loaded, folder, console)
+    roles = checked.roles
+    if address is not None:
+        from segsweep.clusters.fleet import check_on_cluster  # loads Ray
+
+        check_on_cluster(loaded, checked, address, console)
     counts = ", ".join(f"{name} {len(role.names)}" for name, role in roles.roles.items())
     size = loaded.space.size()
     print_notes(loaded, console)

@@ -19,7 +19,7 @@ __all__ = ["nodes_to_come", "nodes_to_come_of"]
 
 def nodes_to_come() -> Mapping[str, int]:
     """Returns how many nodes of each type are being launched or set up; empty without an autoscaler."""
-    if not _internal_kv_initialized():
+    if not _internal_kv_initialized():  # type: ignore[no-untyped-call]
         return {}
     if is_autoscaler_v2():
         status = get_cluster_status(ray.get_runtime_context().gcs_address)
@@ -27,8 +27,8 @@ def nodes_to_come() -> Mapping[str, int]:
         for launch in status.pending_launches:
             counts[launch.ray_node_type_name] += launch.count
         return counts
-    status = _internal_kv_get(DEBUG_AUTOSCALING_STATUS)
-    return nodes_to_come_of(json.loads(status)) if status else {}
+    written = _internal_kv_get(DEBUG_AUTOSCALING_STATUS)
+    return nodes_to_come_of(json.loads(written)) if written else {}
 
 
 def nodes_to_come_of(status: Mapping[str, Any]) -> Mapping[str, int]:

@@ -12,10 +12,12 @@ from segsweep.clusters.node_checks import CheckedNodes, check_nodes
 from segsweep.clusters.site import NodeSite, node_site
 from segsweep.clusters.sweep_needs import sweep_needs
 from segsweep.data_roles import SweepRoles
-from segsweep.resources import TrialResources
+from segsweep.launch_checks import Checked
+from segsweep.ray_session import ray_session
+from segsweep.resources import TrialResources, cluster_nodes, trial_resources
 from segsweep.sweep_file import Sweep
 
-__all__ = ["Fleet", "checked_fleet"]
+__all__ = ["Fleet", "check_on_cluster", "checked_fleet"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +58,15 @@ def checked_fleet(sweep: Sweep, roles: SweepRoles, local: Mapping[str, Path], co
     """
     needs = sweep_needs(sweep, roles, local)
     return Fleet(sweep.storage, needs, check_nodes(sweep.storage, needs, console))
+
+
+def check_on_cluster(sweep: Sweep, checked: Checked, address: str, console: Console) -> None:
+    """Checks the nodes of a cluster and what a trial would get there, and starts nothing.
+
+    Raises:
+        InputError: No cluster answers at `address`, a node is not fit, or none could supply what a trial asks for.
+    """
+    with ray_session(address, console):
+        fleet = checked_fleet(sweep, checked.roles, checked.local, console)
+        config = sweep.config
+        trial_resources(config.resources, config.budget.concurrent, cluster_nodes(), fleet.checked.gpus_gb)

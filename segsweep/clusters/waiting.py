@@ -66,7 +66,8 @@ class WaitingCallback(Callback):
 
 def request_of(trial: Trial) -> Request:
     """Returns what a trial needs of a node."""
-    return tuple(sorted(trial.placement_group_factory.required_resources.items()))
+    placement = trial.placement_group_factory
+    return () if placement is None else tuple(sorted(placement.required_resources.items()))
 
 
 def waiting_told(requests: Mapping[Request, int], coming: Mapping[str, int]) -> str:
