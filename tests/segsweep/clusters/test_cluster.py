@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from ray.util.placement_group import placement_group, remove_placement_group
 from rich.console import Console
 
 from search_spaces.space import Space
@@ -128,12 +129,12 @@ def test_work_without_a_gpu_goes_to_nodes_without_one_first(cluster: Cluster, tm
 
 def test_shares_of_a_gpu_fit_as_often_as_was_reckoned(cluster: Cluster) -> None:
     sixth = TrialResources(0.1, 0.1666, 6).request()
-    group = ray.util.placement_group([sixth] * 6)
+    group = placement_group([sixth] * 6)
     assert group.wait(SOON_S)
-    ray.util.remove_placement_group(group)
-    too_much = ray.util.placement_group([{"CPU": 0.1, "GPU": 1 / 6}] * 6)  # Ray rounds 1/6 up
+    remove_placement_group(group)
+    too_much = placement_group([{"CPU": 0.1, "GPU": 1 / 6}] * 6)  # Ray rounds 1/6 up
     assert not too_much.wait(3)
-    ray.util.remove_placement_group(too_much)
+    remove_placement_group(too_much)
 
 
 def test_a_late_node_that_is_not_fit_gets_no_trial_until_it_is_mended(
@@ -150,14 +151,14 @@ def test_a_late_node_that_is_not_fit_gets_no_trial_until_it_is_mended(
         assert printed(quiet).count("has joined, but no trial will train there") == 1
         ray.get(busy)  # its place is taken as soon as it is free
         until(lambda: ray.available_resources().get("CPU", 0) == 4)
-        group = ray.util.placement_group([{"CPU": 1}] * 5)  # as Tune asks: five do not fit on the two others
+        group = placement_group([{"CPU": 1}] * 5)  # as Tune asks: five do not fit on the two others
         assert not group.wait(3)
         monkeypatch.setattr(late_nodes, "AGAIN_S", 0.0)
         watch.needs = Needs()
         watch.look(alive_nodes())
         assert f"node {late.name} is fit now" in printed(quiet) and late.id in watch.fit
         assert group.wait(SOON_S)
-        ray.util.remove_placement_group(group)
+        remove_placement_group(group)
     finally:
         cluster.remove_node(joined)
 
