@@ -23,7 +23,6 @@ __all__ = ["TrialResources", "cluster_nodes", "gpus_in_reach", "places", "this_m
 Node = Mapping[str, float]
 
 ROUNDING = 1e-9  # three thirds of a GPU are one
-PARTS = 10_000  # of a GPU, in which Ray counts; it rounds, so that six times 1/6 are more than one
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,19 +169,14 @@ def asked_gpu(wanted: ModelResourcesConfig, gpus_gb: Sequence[float], where: str
             where=f"{where}.gpu_memory_gb",
             cure="Ask for less, or take the smaller GPUs out of the cluster.",
         )
-    return equal_share(trials)
-
-
-def equal_share(trials: int) -> float:
-    """Returns the share of a GPU with which so many trials fit on it, as Ray counts."""
-    return PARTS // trials / PARTS
+    return 1.0 / trials
 
 
 def gpu_share(gpus: float, trials: int) -> float:
     """Returns a whole GPU a trial, or an equal share where trials outnumber GPUs."""
     if not gpus:
         return 0.0
-    return 1.0 if trials <= gpus else equal_share(math.ceil(trials / gpus))
+    return 1.0 if trials <= gpus else 1.0 / math.ceil(trials / gpus)
 
 
 def cpu_share(nodes: Sequence[Node], trials: int) -> float:

@@ -23,7 +23,7 @@ MIXED = [{"CPU": 32.0}, {"CPU": 4.0, "GPU": 1.0}]
         (AUTO, 5, LAPTOP, (1, 0, 5)),  # they queue: Ray starts two at a time
         (AUTO, None, [{"CPU": 16.0}], (4, 0, 4)),
         (AUTO, None, WORKSTATION, (16, 1, 1)),
-        (AUTO, 3, WORKSTATION, (5, 0.3333, 3)),  # Ray counts in parts of 1/10,000
+        (AUTO, 3, WORKSTATION, (5, 1 / 3, 3)),
         (AUTO, None, SERVER, (8, 1, 8)),
         (AUTO, 2, SERVER, (32, 1, 2)),
         (AUTO, 1, TWO_NODES, (8, 0, 1)),  # one trial can't span both nodes
@@ -118,7 +118,7 @@ def test_tune_is_asked_by_model_and_hands_actors_on_between_equal_requests_only(
 
 @pytest.mark.parametrize(
     ("memory_gb", "gpus_gb", "gpu", "at_a_time"),
-    [(24, [79.6], 0.3333, 3), (24, [79.6, 47.5], 1, 2), (11, [79.6], 0.1428, 7), (48, [48.0], 1, 1)],
+    [(24, [79.6], 1 / 3, 3), (24, [79.6, 47.5], 1, 2), (11, [79.6], 1 / 7, 7), (48, [48.0], 1, 1)],
 )
 def test_the_share_of_a_gpu_by_memory(memory_gb: float, gpus_gb: list[float], gpu: float, at_a_time: int) -> None:
     nodes = [{"CPU": 16.0, "GPU": float(len(gpus_gb))}]
