@@ -100,9 +100,8 @@ def test_a_node_that_does_not_answer_is_named(cluster: Cluster) -> None:
         node = node_with(cluster, CPU=7.0)
         process = silent.all_processes["raylet"][0].process
         os.kill(process.pid, signal.SIGSTOP)
-        answers = ask_each(alive_nodes(), lambda: os.getpid(), timeout_s=15.0)
-        assert answers.lacking == {node: "no answer within 15 s"}
-        assert node not in answers.given
+        answers = ask_each([node], lambda: os.getpid(), timeout_s=5.0)
+        assert (answers.given, answers.lacking) == ({}, {node: "no answer within 5 s"})
     finally:
         os.kill(process.pid, signal.SIGCONT)
         cluster.remove_node(silent)
