@@ -168,8 +168,9 @@ def tuner_of(
     callbacks: Sequence[Callback] = (),
 ) -> tune.Tuner:
     """Returns the Tuner of one launch; its own state in `launch_folder` is read by nobody."""
+    asked = resources.placement if resources.models else resources.request()
     return tune.Tuner(
-        tune.with_resources(tune.with_parameters(train_trial, context=context), resources.placement),
+        tune.with_resources(tune.with_parameters(train_trial, context=context), asked),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=searcher.scheduler,
