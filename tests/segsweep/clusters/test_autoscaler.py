@@ -87,7 +87,11 @@ def until(true: Callable[[], bool], log: Path) -> None:
 def address() -> Iterator[str]:
     """A head node with the autoscaler beside it; all its processes go at the end."""
     where = f"{ray.util.get_node_ip_address()}:{free_port()}"
-    environment = os.environ | {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"}
+    environment = os.environ | {
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "RAY_FAKE_CLUSTER": "1",
+        "RAY_AUTH_MODE": "disabled",
+    }
     with TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:  # a socket's path must be short
         config, log = Path(folder) / "cluster.json", Path(folder) / "log"
         config.write_text(json.dumps(config_of(where)))
@@ -131,6 +135,7 @@ def test_waiting_trials_make_the_cluster_grow_and_idle_nodes_go(
             tune.report({"epoch": epoch, "segm_mAP": 0.5})
         files.write_outcome(Outcome("completed"))
 
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setattr(tuning, "train_trial", stand_in)
     monkeypatch.setattr(waiting, "PATIENCE_S", 0.5)
     monkeypatch.setattr(waiting, "LOOK_S", 0.1)
@@ -139,7 +144,7 @@ def test_waiting_trials_make_the_cluster_grow_and_idle_nodes_go(
     log.write_text("")
     with ray_session(address, Console(file=io.StringIO())):
         assert len(alive_nodes()) == 1
-        assert {"CPU": 2.0, "GPU": 1.0} in [dict(node) for node in cluster_nodes()]  # what may come
+        until(lambda: {"CPU": 2.0, "GPU": 1.0} in [dict(node) for node in cluster_nodes()], log)  # what may come
         one = search(space=space_of({"lr": {"float": [1e-5, 1e-1], "log": True}}), budget=4, sampler="random")
         context: Any = SimpleNamespace(trials=tmp_path / "trials", max_failures=0)
         callback = WaitingCallback(said.append, one.searcher.trial_placed)
