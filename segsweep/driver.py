@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -19,6 +19,9 @@ from rich.console import Console
 
 from segdata.errors import InputError, TrialSiteError
 from segsweep.checkpoints import CheckpointKeeper, store_of
+from segsweep.clusters.fleet import Fleet, checked_fleet
+from segsweep.clusters.node_facts import gpu_memory_here
+from segsweep.clusters.waiting import WaitingCallback
 from segsweep.ending import Extension, budget_of, extended, over, record_end, record_extension
 from segsweep.initial_weights import keep_copies
 from segsweep.launch_checks import Checked, check_sweep
@@ -145,12 +148,17 @@ def launch(sweep: Sweep, folder: RunFolder, console: Console, address: str | Non
     checked = check_sweep(sweep, folder, console)
     check_store(sweep, checked.origin)
     with ExitStack() as stack:
+        fleet = None
         if address is not None:
             stack.enter_context(ray_session(address, console))
+            fleet = checked_fleet(sweep, checked.roles, checked.local, console)
         nodes = this_machine() if address is None else cluster_nodes()
+        gpus_gb = gpu_memory_here() if fleet is None else fleet.checked.gpus_gb
         try:
-            resources = trial_resources(config.resources, config.budget.concurrent, nodes)
-            check_devices(sweep.space, config.task, resources.gpu)
+            resources = trial_resources(config.resources, config.budget.concurrent, nodes, gpus_gb)
+            check_devices(
+                sweep.space, config.task, resources.gpu, {name: one.gpu for name, one in resources.models.items()}
+            )
         except InputError as error:
             raise InputError(f"{sweep.source or 'sweep'}: {error}") from error
         pool = stack.enter_context(ThreadPoolExecutor(1))
@@ -163,7 +171,7 @@ def launch(sweep: Sweep, folder: RunFolder, console: Console, address: str | Non
             begin = checked.points
             begin += prior_points(sweep, checked.fitted, begin, resources.gpu, console, here=address is None)
             folder.create(sweep, checked.origin, begin)
-        return run_trials(sweep, folder, checked, recorder, resources, console)
+        return run_trials(sweep, folder, checked, recorder, resources, console, fleet)
 
 
 def check_store(sweep: Sweep, origin: Origin) -> None:
@@ -213,8 +221,9 @@ def run_trials(
     recorder: SweepRecorder,
     resources: TrialResources,
     console: Console,
+    fleet: Fleet | None,
 ) -> SweepResult:
-    """Runs what the study lacks, and records it."""
+    """Runs what the study lacks, and records it; `fleet` are the nodes of a cluster, None = this machine."""
     config = sweep.config
     study = folder.study(writable=True)
     record_extension(study, folder.config().budget, config.budget)
@@ -229,14 +238,19 @@ def run_trials(
     tracking.synchronize(before)
     deadline_unix_s = None if config.budget.hours is None else time.time() + 3600 * config.budget.hours
     local = keep_copies(folder, checked.local)
-    context = trial_context(sweep, checked.data, resources, deadline_unix_s, local)
+    site = None if fleet is None else fleet.site(folder.origin)
+    context = trial_context(sweep, checked.data, resources, deadline_unix_s, local, site)
     further = config.objectives[1:]
-    with ProgressObserver(console, config.metric, config.mode, config.budget.trials, before, further) as progress:
+    with (
+        ProgressObserver(console, config.metric, config.mode, config.budget.trials, before, further) as progress,
+        nullcontext() if fleet is None else fleet.late_nodes(resources, console),
+    ):
         observers: tuple[SweepObserver, ...] = (keeper, tracking, progress)  # who asks the keeper comes after it
         for attempt in range(config.max_failures + 1):
             searcher = searcher_of(sweep, folder, study, observers, resources, deadline_unix_s)
             last = attempt == config.max_failures
-            if not searcher.left or fit(searcher, context, resources, folder, last_attempt=last):
+            waiting = WaitingCallback(no_line if fleet is None else progress.waits_for, searcher.trial_placed)
+            if not searcher.left or fit(searcher, context, resources, folder, last_attempt=last, callbacks=[waiting]):
                 break
         if (spent := searcher.spent()) is not None:
             searcher.end_unfinished(f"the sweep ended: {spent.reason}")
@@ -245,6 +259,10 @@ def run_trials(
     record_end(study, ended)
     end_run(tracking, sweep, records, ended)
     return SweepResult(records, ended.end, ended.reason)
+
+
+def no_line(line: str) -> None:
+    """Says nothing: on one machine trials that wait are those beyond its places."""
 
 
 def searcher_of(
@@ -272,7 +290,8 @@ def searcher_of(
         grid=config.search.sampler.grid is not None,
         seed=config.search.seed,
         wishes=Wishes(folder.wishes),
-        devices=resources.gpu or resources.cpu,
+        devices=resources.devices,
+        devices_by_model={name: one.devices for name, one in resources.models.items()},
         further=config.objectives[1:],
         limits=config.limits,
     )
@@ -290,10 +309,10 @@ def cut_short(sweep: Sweep, records: tuple[TrialRecord, ...], deadline_unix_s: f
 
 def show_plan(sweep: Sweep, ended: int, resources: TrialResources, console: Console) -> None:
     """Prints what is about to run, and where."""
-    each = f"{resources.cpu:g} CPU" + (f", {resources.gpu:g} GPU" if resources.gpu else "")
+    models = "".join(f"; {name} with {one.told}" for name, one in resources.models.items())
     console.print(
         f"{sweep.config.name}: {sweep.config.budget.trials} trials ({ended} have ended), "
-        f"{resources.concurrent} at a time with {each} each",
+        f"{resources.concurrent} at a time with {resources.told} each{models}",
         f"folder: {sweep.path}",
         f"mlflow: {sweep.tracking_uri}",
         sep="\n",

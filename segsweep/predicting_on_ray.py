@@ -10,6 +10,8 @@ import ray
 from rich.console import Console
 
 from segdata.errors import InputError
+from segsweep.clusters.needs import Files, Needs, files_at, with_modules
+from segsweep.clusters.node_checks import check_nodes
 from segsweep.ray_session import ray_session
 from trainables.fork_server import Ended, start_child
 from trainables.prediction_job import PredictionJob
@@ -25,12 +27,13 @@ def run_tasks(
     """Runs each share as a Ray task to its end; where the cluster has GPUs, each with one.
 
     Raises:
-        InputError: No cluster answers at `address`, or config and checkpoint are no such files.
+        InputError: No cluster answers at `address`, one of its nodes is not fit, or the model is no such files.
         TrialError: A share failed.
     """
     from segsweep.predicting import PREDICT, refuse_failure
 
     with ray_session(address, console):
+        check_nodes(jobs[0].parts, needs_of(jobs[0]), console)
         nodes = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         cpus = min(jobs[0].threads, max(node.get("CPU", 0) for node in nodes))
         gpus = min(1, max(node.get("GPU", 0) for node in nodes))
@@ -45,6 +48,15 @@ def run_tasks(
                 if isinstance(end, InputError):
                     raise end
                 refuse_failure(end, title)
+
+
+def needs_of(job: PredictionJob) -> Needs:
+    """Returns what every node must hold: the images that are left, the model, the user's modules."""
+    left = {file.image.file_name: file.num_bytes for file in job.files if file.image.file_name in job.missing}
+    files = [Files("the images", job.images, left)]
+    files += [files_at("the model", path.parent, [path.name]) for path in (job.config, job.checkpoint)]
+    needs = Needs(files)
+    return needs if job.folder is None else with_modules(needs, job.custom_imports, job.folder)
 
 
 def predict_on_node(function: str, job: PredictionJob, log: Path) -> Ended | InputError:

@@ -3,7 +3,7 @@
 Imports trainables' config (mmengine, no network is built).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -34,18 +34,24 @@ def check_configs(space: Space, data: DataDescription) -> None:
         build_config(trial, data, seed=0)
 
 
-def check_devices(space: Space, task: Task, gpu: float) -> None:
+def check_devices(space: Space, task: Task, gpu: float, by_model: Mapping[str, float] | None = None) -> None:
     """Refuses models and precisions that train on a GPU only, where a trial gets `gpu` (a share, or 0) of one.
+
+    Args:
+        space: What is searched.
+        task: The sweep's.
+        gpu: Of a trial.
+        by_model: Of trials of some models instead.
 
     Raises:
         InputError: A trial gets none, and the space holds such a model or precision.
     """
-    if gpu:
-        return
-    for name in options_of(space, "model"):
+    models = options_of(space, "model")
+    without = [name for name in models if not (by_model or {}).get(name, gpu)]
+    for name in without:
         if needs_gpu(name, task):
             raise refuse_on_cpu(name, "space.model")
-    if "fp16" in options_of(space, "precision"):
+    if (without or not (gpu or models)) and "fp16" in options_of(space, "precision"):
         raise InputError.of(
             "expected a GPU for precision fp16, but trials get none",
             where="space.precision",

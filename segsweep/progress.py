@@ -56,6 +56,8 @@ class ProgressObserver:
         self.best = next(iter(rank(earlier, mode)), None)
         self.running: dict[int, tuple[TrialRecord, int, float]] = {}
         self.reported = False
+        self.waiting = ""
+        self.printed: set[str] = set()
         self.started_s = time.monotonic()
         self.live = Live(console=console, get_renderable=self.render, refresh_per_second=2, transient=True)
 
@@ -97,6 +99,13 @@ class ProgressObserver:
         if point is not None:
             self.front.add(record.number, point)
 
+    def waits_for(self, line: str) -> None:
+        """Shows what trials wait for as long as they do ("" = nothing); without a terminal each such line once."""
+        self.waiting = line
+        if line and not self.console.is_terminal and line not in self.printed:
+            self.printed.add(line)
+            self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+
     def beats(self, record: TrialRecord, other: TrialRecord) -> bool:
         """Tells whether `record` is better than `other`."""
         ahead = record.best_score - other.best_score
@@ -124,7 +133,8 @@ class ProgressObserver:
             so_far = "-" if math.isnan(score) else f"{score:.4f}"
             parameters = Text(describe_sample(record.in_force))
             table.add_row(f"{number:04d}", f"{epoch}/{record.planned_epochs}", so_far, parameters)
-        return Group(table, Text(self.summary()))
+        lines = [self.summary(), *filter(None, [self.waiting])]
+        return Group(table, *map(Text, lines))
 
     def summary(self) -> str:
         """Returns one line about the sweep: trials, outcomes, best, time."""

@@ -3,12 +3,14 @@
 import contextlib
 import logging
 import os
+import re
 import signal
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 
 import ray
+from ray.exceptions import AuthenticationError
 from rich.console import Console
 
 from segdata.errors import InputError
@@ -31,6 +33,10 @@ SETTINGS = {
 ANSWER_S = 10.0  # Ray itself gives up on a silent address after minutes only
 # Workers must find our packages, not a `metrics.py` or `ensembling.py` in the user's folder.
 WORKER_SETTINGS = {"PYTHONSAFEPATH": "1"}
+TOKEN_CURE = (
+    "Check --address. A cluster that asks for a token wants RAY_AUTH_MODE=token here too, and in ~/.ray/auth_token or "
+    "the file that RAY_AUTH_TOKEN_PATH names the token that its nodes were started with; copy it from the head node."
+)
 
 
 @contextmanager
@@ -38,7 +44,7 @@ def ray_session(address: str | None, console: Console) -> Iterator[None]:
     """Connects to `address`, or starts Ray here; shuts down or disconnects at the end.
 
     Raises:
-        InputError: No cluster answers at `address`.
+        InputError: No cluster answers at `address`, or it does not let us in.
     """
     os.environ.update(SETTINGS)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost worker's traceback lies in Tune's error.txt
@@ -68,12 +74,37 @@ def connect(address: str | None) -> None:
             logging_level=logging.ERROR,
             runtime_env={"env_vars": WORKER_SETTINGS},
         )
-    except (ConnectionError, ValueError) as error:
-        raise InputError.of(
-            "expected a Ray cluster that lets us in, but got none",
+    except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
+        raise refusal(address, error) from error
+
+
+def refusal(address: str, error: Exception) -> InputError:
+    """Returns what to say of a cluster that did not let us in."""
+    text = str(error)
+    if isinstance(error, RuntimeError) and text.startswith("Version mismatch"):
+        found = re.findall(r"(?:Ray|Python): \S+", text)  # the cluster's two, then ours
+        theirs, ours = (" and ".join(found[at : at + 2]).replace(":", "") for at in (0, 2))
+        return InputError.of(
+            f"expected the cluster's versions here, {theirs}, but got {ours}",
             where=address,
-            cure="Check --address; a cluster that asks for a token wants RAY_AUTH_MODE=token here too.",
-        ) from error
+            cure="Run from the same image or checkout that the cluster's nodes were set up from.",
+        )
+    if isinstance(error, AuthenticationError):
+        return InputError.of(
+            f"expected a token that can be read, but got: {text.partition('. ')[0]}", where=address, cure=TOKEN_CURE
+        )
+    return InputError.of(
+        f"expected a Ray cluster that lets us in, but got none ({token_told()})", where=address, cure=TOKEN_CURE
+    )
+
+
+def token_told() -> str:
+    """Says with which token we came; never the token itself."""
+    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        return "we came without a token: RAY_AUTH_MODE is not `token` here"
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return "the token is that of RAY_AUTH_TOKEN"
+    return f"the token is that in {os.environ.get('RAY_AUTH_TOKEN_PATH') or '~/.ray/auth_token'}"
 
 
 def refuse_silent(address: str) -> None:

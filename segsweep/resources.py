@@ -6,19 +6,21 @@ holds both shims, and tests pin them.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray._private.accelerators import get_accelerator_manager_for_resource
 from ray._private.state import state as ray_state
 from ray._private.utils import get_num_cpus
+from ray.tune import PlacementGroupFactory
 
 from segdata.errors import InputError
 from segsweep.nodes_to_come import BOOTSTRAP_FILE, nodes_to_come
-from segsweep.sweep_config import ResourcesConfig
+from segsweep.resources_config import ModelResourcesConfig, ResourcesConfig
 
-__all__ = ["TrialResources", "cluster_nodes", "gpus_in_reach", "this_machine", "trial_resources"]
+__all__ = ["TrialResources", "cluster_nodes", "gpus_in_reach", "places", "this_machine", "trial_resources"]
 
 Node = Mapping[str, float]
 
@@ -27,14 +29,42 @@ ROUNDING = 1e-9  # three thirds of a GPU are one
 
 @dataclass(frozen=True, slots=True)
 class TrialResources:
-    """CPUs and GPUs of one trial, and how many trials run at a time."""
+    """CPUs and GPUs of one trial, how many trials run at a time, and what trials of some models get instead."""
 
     cpu: float
     gpu: float
     concurrent: int
+    models: Mapping[str, "TrialResources"] = field(default_factory=dict)
+
+    def of(self, model: str | None) -> "TrialResources":
+        """Returns what a trial of a model gets."""
+        return self.models.get(model or "", self)
+
+    @property
+    def smallest(self) -> "TrialResources":
+        """What the trial gets that fits most often on a node."""
+        return min((self, *self.models.values()), key=lambda one: (one.gpu, one.cpu))
+
+    def placement(self, config: Mapping[str, Any]) -> PlacementGroupFactory:
+        """Returns what Tune is asked for by a trial's config; without one, what most trials get.
+
+        Tune hands a warm actor on between trials whose placements are equal, and only between those.
+        """
+        model = config["trial"]["model"]["name"] if "trial" in config else None
+        return PlacementGroupFactory([self.of(model).request()])
+
+    @property
+    def devices(self) -> float:
+        """What device hours count: GPUs of a trial, or its CPUs if it has no GPU."""
+        return self.gpu or self.cpu
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        return f"{self.cpu:g} CPU" + (f", {self.gpu:g} GPU" if self.gpu else "")
 
     def request(self) -> dict[str, float]:
-        """Returns what Tune is asked for."""
+        """Returns what Ray is asked for."""
         return {"CPU": self.cpu, "GPU": self.gpu} if self.gpu else {"CPU": self.cpu}
 
     @property
@@ -63,9 +93,13 @@ def this_machine() -> list[Node]:
     return [{"CPU": float(get_num_cpus()), "GPU": float(gpus)}]
 
 
-def gpus_in_reach(wanted: ResourcesConfig) -> float:
-    """Returns the GPUs that a trial asks for (a cluster may have them), else those of this machine."""
-    return this_machine()[0]["GPU"] if wanted.gpu is None else wanted.gpu
+def gpus_in_reach(wanted: ModelResourcesConfig, otherwise: float | None = None) -> float:
+    """Returns the GPUs that a trial asks for (a cluster may have them), else `otherwise`, else those that are here."""
+    if wanted.gpu_memory_gb is not None:
+        return 1.0  # a share of one
+    if wanted.gpu is not None:
+        return wanted.gpu
+    return this_machine()[0]["GPU"] if otherwise is None else otherwise
 
 
 def cluster_nodes() -> list[Node]:
@@ -88,11 +122,19 @@ def is_head() -> bool:
     return any(node["NodeManagerAddress"] == here for node in heads)
 
 
-def trial_resources(wanted: ResourcesConfig, concurrent: int | None, nodes: Iterable[Node]) -> TrialResources:
+def trial_resources(
+    wanted: ResourcesConfig, concurrent: int | None, nodes: Iterable[Node], gpus_gb: Sequence[float] = ()
+) -> TrialResources:
     """Decides the resources of a trial.
 
     `auto`: one trial a GPU where there are GPUs (or a share of one, if more trials are asked for), else the CPUs are
     divided among the trials that run at a time (as many as there are CPUs, up to four).
+
+    Args:
+        wanted: What the sweep file says.
+        concurrent: Trials at a time, if it says so.
+        nodes: What each node offers, and each that may come.
+        gpus_gb: Memory of the GPUs in GiB, as far as it is known.
 
     Raises:
         InputError: No node could ever supply what a trial asks for.
@@ -101,15 +143,47 @@ def trial_resources(wanted: ResourcesConfig, concurrent: int | None, nodes: Iter
     gpus = sum(node.get("GPU", 0) for node in nodes)
     cpus = sum(node.get("CPU", 0) for node in nodes)
     trials = concurrent or int(gpus or min(4, cpus)) or 1
-    gpu = wanted.gpu if wanted.gpu is not None else gpu_share(gpus, trials)
+    asked = asked_gpu(wanted, gpus_gb, "resources")
+    gpu = asked if asked is not None else gpu_share(gpus, trials)
     suited = [node for node in nodes if node.get("GPU", 0) >= gpu]
-    at_a_time = concurrent or (max(1, int(gpus / gpu)) if gpu else trials)
+    at_a_time = concurrent or (max(1, int(gpus / gpu + ROUNDING)) if gpu else trials)
     cpu = wanted.cpu if wanted.cpu is not None else cpu_share(suited, at_a_time)
     if wanted.cpu is not None and concurrent is None:
         slots = sum(places(node, cpu, gpu) for node in suited)
         at_a_time = max(1, min(at_a_time, slots) if gpu else slots)
-    refuse_impossible(cpu, gpu, nodes)
-    return TrialResources(cpu, gpu, at_a_time)
+    refuse_impossible(cpu, gpu, nodes, "resources")
+    models = {}
+    for name, own in wanted.models.items():
+        where = f"resources.models.{name}"
+        own_gpu = asked_gpu(own, gpus_gb, where)
+        models[name] = TrialResources(own.cpu or cpu, gpu if own_gpu is None else own_gpu, at_a_time)
+        refuse_impossible(models[name].cpu, models[name].gpu, nodes, where)
+    return TrialResources(cpu, gpu, at_a_time, models)
+
+
+def asked_gpu(wanted: ModelResourcesConfig, gpus_gb: Sequence[float], where: str) -> float | None:
+    """Returns the GPUs that a trial asks for, or its share by memory: as many as the smallest GPU holds; None = auto.
+
+    Raises:
+        InputError: The memory of GPUs is not known, or none holds that much.
+    """
+    if wanted.gpu_memory_gb is None:
+        return wanted.gpu
+    if not gpus_gb:
+        raise InputError.of(
+            "expected a GPU whose memory nvidia-smi tells, but no node that is up has one",
+            where=f"{where}.gpu_memory_gb",
+            cure="Write a share instead (`gpu: 0.5`), or start a node with a GPU first.",
+        )
+    trials = int(min(gpus_gb) / wanted.gpu_memory_gb + ROUNDING)
+    if not trials:
+        raise InputError.of(
+            f"expected at most {min(gpus_gb):.1f} GiB a trial, the memory of the smallest GPU, "
+            f"but got {wanted.gpu_memory_gb:g}",
+            where=f"{where}.gpu_memory_gb",
+            cure="Ask for less, or take the smaller GPUs out of the cluster.",
+        )
+    return 1.0 / trials
 
 
 def gpu_share(gpus: float, trials: int) -> float:
@@ -132,7 +206,7 @@ def places(node: Node, cpu: float, gpu: float) -> int:
     return min(by_cpu, int(node.get("GPU", 0) / gpu + ROUNDING)) if gpu else by_cpu
 
 
-def refuse_impossible(cpu: float, gpu: float, nodes: Sequence[Node]) -> None:
+def refuse_impossible(cpu: float, gpu: float, nodes: Sequence[Node], where: str) -> None:
     """Ray would wait for ever for a node that cannot come."""
     if any(places(node, cpu, gpu) for node in nodes):
         return
@@ -143,11 +217,11 @@ def refuse_impossible(cpu: float, gpu: float, nodes: Sequence[Node]) -> None:
             raise InputError.of(
                 f"expected at most {most:g} {name}s a trial, the most that any node or node type has, "
                 f"but got {amount:g}",
-                where=f"resources.{name.lower()}",
+                where=f"{where}.{name.lower()}",
                 cure=cure,
             )
     raise InputError.of(
         f"expected a node or node type with {cpu:g} CPUs and {gpu:g} GPUs together, but got none",
-        where="resources",
+        where=where,
         cure=cure,
     )

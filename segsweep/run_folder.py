@@ -63,6 +63,10 @@ class RunFolder:
         return self.path / "sweep.yaml"
 
     @property
+    def origin(self) -> Path:
+        return self.path / "origin.json"
+
+    @property
     def data(self) -> Path:
         return self.path / "data"
 
@@ -116,7 +120,7 @@ class RunFolder:
         """Fills the folder with the sweep file, its space written out whole; `sweep.yaml` comes last, so a killed start
         leaves no sweep.
         """
-        (self.path / "origin.json").write_text(json.dumps(asdict(origin)))
+        self.origin.write_text(json.dumps(asdict(origin)))
         (self.path / "points.json").write_text(json.dumps([asdict(point) for point in points]))
         for metric in sweep.own_metrics:
             self.metrics.mkdir(exist_ok=True)
@@ -132,7 +136,7 @@ class RunFolder:
 
     def read_origin(self) -> Origin:
         """Reads what the sweep is."""
-        return Origin(**json.loads((self.path / "origin.json").read_text()))
+        return Origin(**json.loads(self.origin.read_text()))
 
     def config(self) -> SweepConfig:
         """Reads what the sweep file says, without a look at the data that it names."""

@@ -16,6 +16,7 @@ from segsweep.config_section import Number, Section, Whole
 from segsweep.ensembles.ensemble_config import EnsembleConfig
 from segsweep.objectives import Mode, Objective, first_of_list
 from segsweep.own_metrics import is_function, name_problem, with_own_metrics
+from segsweep.resources_config import ResourcesConfig
 from segsweep.search_config import BudgetConfig, SearchConfig
 from trainables.limits import Limit
 
@@ -77,27 +78,6 @@ class DataConfig(Section):
                 f"expected train and val, or dataset and split, but got {given}. Give one of the two pairs"
             )
         return self
-
-
-class ResourcesConfig(Section):
-    """What one trial gets; None = found out from the node. A sweep file writes `auto` or `{cpu: 4, gpu: 0.5}`."""
-
-    cpu: Annotated[Number, Field(gt=0)] | None = None
-    gpu: Annotated[Number, Field(ge=0)] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_auto(cls, value: object) -> object:
-        if isinstance(value, str) and value != "auto":
-            raise ValueError(f"expected auto or {{cpu: ..., gpu: ...}}, but got {value!r}. Write one of the two")
-        return {} if value == "auto" else value
-
-    @field_validator("cpu", "gpu")
-    @classmethod
-    def _whole_above_one(cls, value: float | None) -> float | None:
-        if value is not None and value > 1 and value != int(value):
-            raise ValueError(f"expected a share below 1 or a whole number, but got {value}. Round it")
-        return value
 
 
 def _as_list(value: object) -> object:

@@ -25,6 +25,7 @@ from segscore.own_metric import OwnMetric
 from segsweep.objective_checks import check_objectives
 from segsweep.own_metrics import read_own_metrics
 from segsweep.population_checks import check_population
+from segsweep.resource_checks import check_model_resources
 from segsweep.sweep_config import ENSEMBLE_METHODS, DataConfig, PresetConfig, RoleConfig, SweepConfig
 from segtrack import resolve_uri
 
@@ -160,6 +161,7 @@ def resolve_sweep(
     by_dataset = Path(config.data.dataset).name if config.data.dataset else ""
     space = _space(config, own if preset is None else own.on_preset(preset, drop))
     check_population(config, space, locate)
+    check_model_resources(config.resources, space, locate)
     return Sweep(
         config=config,
         source=source,
@@ -365,6 +367,8 @@ def _describe(
 def _known_keys(key: Sequence[str | int]) -> tuple[str, ...]:
     model: type[BaseModel] = SweepConfig
     for part in key:
+        if str(part) not in model.model_fields:  # a name of the user's own, such as a model's in resources.models
+            continue
         annotation = model.model_fields[str(part)].annotation
         options = (annotation, *get_args(annotation))
         model = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))

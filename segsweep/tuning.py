@@ -3,11 +3,12 @@
 import logging
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from ray import tune
+from ray.tune import Callback
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
@@ -27,7 +28,7 @@ from segsweep.search.study import TrialRecord
 from segsweep.sweep_file import Sweep
 from trainables.description import DataDescription
 from trainables.limits import COSTS
-from trainables.ray_trainable import TrialContext, train_trial
+from trainables.ray_trainable import Computing, Site, TrialContext, train_trial
 
 __all__ = ["fit", "scheduler_of", "trial_context"]
 
@@ -84,6 +85,7 @@ def trial_context(
     resources: TrialResources,
     deadline_unix_s: float | None,
     local: Mapping[str, Path] | None = None,
+    site: Site | None = None,
 ) -> TrialContext:
     """Returns what all trials of this launch share."""
     config = sweep.config
@@ -111,6 +113,10 @@ def trial_context(
         costs=tuple(sorted({*config.further_metrics, *(limit.name for limit in config.limits)} & set(COSTS))),
         limits=config.limits,
         keep_epochs=config.storage.keep_epochs,
+        computing={
+            model: Computing(own.threads, own.loader_workers, own.processes) for model, own in resources.models.items()
+        },
+        site=site,
     )
 
 
@@ -121,6 +127,7 @@ def fit(
     folder: RunFolder,
     *,
     last_attempt: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> bool:
     """Runs what is left of the searcher's budget; returns when no trial is left, or after Ctrl-C.
 
@@ -134,7 +141,7 @@ def fit(
         SegsweepError: The searcher could not go on, or Tune fell over for the last time.
     """
     launch_folder = folder.next_launch()
-    tuner = tuner_of(searcher, context, resources, launch_folder)
+    tuner = tuner_of(searcher, context, resources, launch_folder, callbacks)
     with sigint_given_back():
         try:
             tuner.fit()
@@ -155,15 +162,20 @@ def fit(
 
 
 def tuner_of(
-    searcher: StudySearcher, context: TrialContext, resources: TrialResources, launch_folder: Path
+    searcher: StudySearcher,
+    context: TrialContext,
+    resources: TrialResources,
+    launch_folder: Path,
+    callbacks: Sequence[Callback] = (),
 ) -> tune.Tuner:
     """Returns the Tuner of one launch; its own state in `launch_folder` is read by nobody.
 
     All checkpoints of a running trial stay: `num_to_keep` would have Tune write the state of all trials at each epoch
     of each of them (ADR 031). They are pointers of some bytes, and go when the trial ends.
     """
+    asked = resources.placement if resources.models else resources.request()
     return tune.Tuner(
-        tune.with_resources(tune.with_parameters(train_trial, context=context), resources.request()),
+        tune.with_resources(tune.with_parameters(train_trial, context=context), asked),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=searcher.scheduler,
@@ -178,7 +190,7 @@ def tuner_of(
             failure_config=tune.FailureConfig(max_failures=context.max_failures),
             stop=BudgetStopper(searcher),
             verbose=0,
-            callbacks=[SilentTune(), EndedTrials()],
+            callbacks=[SilentTune(), EndedTrials(), *callbacks],
         ),
     )
 

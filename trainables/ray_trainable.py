@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from ray import tune
 
@@ -25,12 +25,29 @@ from trainables.limits import Limit, broken_at_once
 from trainables.requests import TrialRequest
 from trainables.trial_files import EpochScores, Outcome, TrialFiles
 
-__all__ = ["TrialContext", "train_alone", "train_trial", "trial_files"]
+__all__ = ["Computing", "Site", "TrialContext", "train_alone", "train_trial", "trial_files"]
 
 TRAIN = "trainables.trial:train"
 POLL_S = 5.0
 START_S = 900.0  # until the first batch at least: imports on a busy disk, another trial that parses the annotations
 MOST_PARTS = 4  # of a batch, for want of memory
+UNFIT_S = 30.0  # until a trial leaves an unfit node, whose places the driver takes meanwhile
+
+
+class Site(Protocol):
+    """Knows what a trial depends on where it trains."""
+
+    def problem(self) -> str | None:
+        """Says why no trial should train on this node; None if it is fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Computing:
+    """What trials of a model compute with: threads and loader workers of each of so many training processes."""
+
+    threads: int
+    loader_workers: int
+    processes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +78,15 @@ class TrialContext:
     keep_epochs: int = 0  # so many more whose weights a trial keeps
     keep_last: bool = False  # whether `best.pth` is to hold the last epoch, whatever the scores
     on_tune: bool = True  # whether Ray Tune hears of each epoch
+    computing: Mapping[str, Computing] = field(default_factory=dict)  # by model, where it is not as above
+    site: Site | None = None  # of a cluster, whose nodes may differ
+
+    def for_trial(self, config: Mapping[str, Any]) -> "TrialContext":
+        """Returns what a trial of this `TrialConfig` as a dict computes with, and all else as it is."""
+        own = self.computing.get(config["model"]["name"])
+        if own is None:
+            return self
+        return replace(self, threads=own.threads, loader_workers=own.loader_workers, processes=own.processes)
 
 
 def trial_files(trials: Path, number: int) -> TrialFiles:
@@ -76,7 +102,12 @@ def train_trial(config: Mapping[str, Any], context: TrialContext) -> None:
 
     In population-based training `config` may also hold `until` (the epoch after which the trial pauses), `take_over`
     (the epoch at which it was handed another trial's state to go on from) and `ran_s` (how long it has run before).
+
+    Raises:
+        TrialSiteError: The node is not fit; Tune starts the trial again, `max_failures` times.
     """
+    context = context.for_trial(config["trial"])
+    leave_unfit(context.site)
     start_server()
     files = trial_files(context.trials, config["number"])
     files.directory.mkdir(parents=True, exist_ok=True)
@@ -92,11 +123,24 @@ def train_trial(config: Mapping[str, Any], context: TrialContext) -> None:
         files.write_outcome(paused_or(run_to_outcome(config, context, files, deadline_s), config, files))
 
 
+def leave_unfit(site: Site | None) -> None:
+    """Raises TrialSiteError on a node that is not fit, before anything is written there."""
+    problem = None if site is None else site.problem()
+    if problem is not None:
+        time.sleep(UNFIT_S)
+        raise TrialSiteError(problem)
+
+
 def train_alone(trial: TrialConfig, context: TrialContext, files: TrialFiles) -> Outcome:
     """Trains one configuration that no search hears of, from `last.pth` if there is one, and writes how it ended.
 
     `context.on_tune` must be false; its `trials` is not read.
+
+    Raises:
+        TrialSiteError: The node is not fit.
     """
+    context = context.for_trial(trial.to_dict())
+    leave_unfit(context.site)
     files.directory.mkdir(parents=True, exist_ok=True)
     files.outcome.unlink(missing_ok=True)
     deadline_s = first_deadline(context)

@@ -31,8 +31,9 @@ ON_WITH = {  # end of a launch -> how the sweep goes on
 INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
 
 
-def check(sweep: Annotated[Path, typer.Argument(help="The sweep file.")]) -> None:
-    """Checks a sweep file, its data and its space; starts and writes nothing.
+def check(sweep: Annotated[Path, typer.Argument(help="The sweep file.")], address: Address = None) -> None:
+    """Checks a sweep file, its data and its space; with --address, also the nodes of a cluster. Starts and writes
+    nothing.
 
     Example: segsweep check nuclei.yaml
     """
@@ -45,8 +46,16 @@ def check(sweep: Annotated[Path, typer.Argument(help="The sweep file.")]) -> Non
     from segsweep.run_folder import RunFolder
 
     console, folder = Console(highlight=False, soft_wrap=True, markup=False), RunFolder(loaded.path)
-    check_devices(loaded.space, loaded.config.task, gpus_in_reach(loaded.config.resources))
-    roles = check_sweep(loaded, folder, console).roles
+    wanted = loaded.config.resources
+    gpu = gpus_in_reach(wanted)
+    by_model = {name: gpus_in_reach(own, gpu) for name, own in wanted.models.items()}
+    check_devices(loaded.space, loaded.config.task, gpu, by_model)
+    checked = check_sweep(loaded, folder, console)
+    roles = checked.roles
+    if address is not None:
+        from segsweep.clusters.fleet import check_on_cluster  # loads Ray
+
+        check_on_cluster(loaded, checked, address, console)
     counts = ", ".join(f"{name} {len(role.names)}" for name, role in roles.roles.items())
     size = loaded.space.size()
     print_notes(loaded, console)

@@ -41,6 +41,10 @@ class FoldTask:
         return self.folded.files[self.fold]
 
     @property
+    def model(self) -> str:
+        return self.folded.trial.model.name
+
+    @property
     def title(self) -> str:
         return f"fold {self.fold} of trial {self.folded.name}"
 
@@ -52,7 +56,8 @@ def run_tasks(
 
     Where a network crashed or ran out of memory, no more of its configuration are begun.
     """
-    train = as_task(resources, tasks[0].context.max_failures)
+    retries = tasks[0].context.max_failures
+    trains = {task.model: as_task(resources.of(task.model), retries) for task in tasks}
     waiting, failures = list(tasks), []
     running: dict[ray.ObjectRef[Outcome], FoldTask] = {}
     while waiting or running:
@@ -60,7 +65,7 @@ def run_tasks(
             task = waiting.pop(0)
             forget_predictions(task)
             console.print(f"training {task.title}", highlight=False)
-            running[train.remote(task.folded.trial, task.context, task.files.directory)] = task
+            running[trains[task.model].remote(task.folded.trial, task.context, task.files.directory)] = task
         (done,), _ = ray.wait(list(running))
         task = running.pop(done)
         outcome = outcome_of(done)

@@ -8,7 +8,7 @@ Networks train as Ray tasks with the resources of a trial. Imports ray.
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from rich.console import Console
 from search_spaces.models import is_checkpoint_file, is_sweep_reference
 from segdata.errors import TrialError
 from segdata.statistics import ObjectStatistics, PixelStatistics
+from segsweep.clusters.fleet import checked_fleet
+from segsweep.clusters.node_facts import gpu_memory_here
+from segsweep.clusters.site import NodeSite
 from segsweep.data_roles import SweepRoles, read_roles
 from segsweep.ensembles.fold_tasks import FoldTask, record, run_tasks
 from segsweep.ensembles.folded_trial import FoldedTrial
@@ -122,10 +125,16 @@ def train_missing(
     for one, fold in missing:
         build_config(one.trial, data[fold], seed=sweep.config.search.seed)
     recorder = open_recorder(sweep, RunFolder(sweep.path).read_origin(), {})
-    with stopped_by_sigterm(), ray_session(address, console):
+    with stopped_by_sigterm(), ray_session(address, console), ExitStack() as stack:
+        fleet = None if address is None else checked_fleet(sweep, roles, local, console)
         nodes = this_machine() if address is None else cluster_nodes()
-        resources = trial_resources(sweep.config.resources, sweep.config.budget.concurrent, nodes)
-        tasks = [FoldTask(one, fold, context_of(sweep, data[fold], resources, local)) for one, fold in missing]
+        gpus_gb = gpu_memory_here() if fleet is None else fleet.checked.gpus_gb
+        resources = trial_resources(sweep.config.resources, sweep.config.budget.concurrent, nodes, gpus_gb)
+        if fleet is not None:
+            stack.enter_context(fleet.late_nodes(resources, console))
+        site = None if fleet is None else fleet.site(RunFolder(sweep.path).origin)
+        contexts = {fold: context_of(sweep, one, resources, local, site) for fold, one in data.items()}
+        tasks = [FoldTask(one, fold, contexts[fold]) for one, fold in missing]
         failures = run_tasks(tasks, resources, recorder, console)
     if failures:
         task, outcome = failures[0]
@@ -168,11 +177,15 @@ def with_counts(fitted: Statistics, own: Statistics) -> Statistics:
 
 
 def context_of(
-    sweep: Sweep, data: DataDescription, resources: TrialResources, local: Mapping[str, Path]
+    sweep: Sweep,
+    data: DataDescription,
+    resources: TrialResources,
+    local: Mapping[str, Path],
+    site: NodeSite | None = None,
 ) -> TrialContext:
     """Returns how a fold trains: as the sweep's trials, to its end, without a second place for checkpoints."""
     return replace(
-        trial_context(sweep, data, resources, None, local),
+        trial_context(sweep, data, resources, None, local, site),
         keep_last=True,
         keep_epochs=0,
         on_tune=False,

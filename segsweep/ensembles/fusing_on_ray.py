@@ -7,6 +7,9 @@ import ray
 from rich.console import Console
 
 from segdata.errors import InputError, SegsweepError
+from segdata.prediction_meta import META_FILE
+from segsweep.clusters.needs import Needs, files_at
+from segsweep.clusters.node_checks import check_nodes
 from segsweep.ensembles.fusing_job import FusingJob, fuse_share
 from segsweep.ray_session import ray_session
 
@@ -22,10 +25,13 @@ def fuse_tasks(
     """Runs each share as a Ray task on one CPU to its end.
 
     Raises:
-        InputError: No cluster answers at `address`, or a member is not what it should be.
+        InputError: No cluster answers at `address`, a node of it is not fit, or a member is not what it should be.
         SegsweepError: A task failed, or its worker was lost again and again.
     """
     with ray_session(address, console):
+        members = [files_at("a member", member, [META_FILE]) for member in jobs[0].members]
+        check_nodes(jobs[0].folder, Needs(members), console)
+        # Ray itself keeps tasks without a GPU off nodes with one as long as others have room; a test pins it.
         task = ray.remote(fuse_on_node).options(num_cpus=1, max_retries=RETRIES)
         running = [task.remote(job) for job in jobs]
         while running:

@@ -63,7 +63,7 @@ class PopulationSearcher(StudySearcher):
         return suggestion | {
             "until": boundary if boundary < record.planned_epochs else None,
             "take_over": began.epoch if began.donor is not None and began.epoch == record.stands_at else None,
-            "ran_s": (record.device_s or 0.0) / self.devices,
+            "ran_s": (record.device_s or 0.0) / self.devices_of(record),
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

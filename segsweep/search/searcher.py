@@ -10,6 +10,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import optuna
@@ -56,6 +57,16 @@ class SweepObserver(Protocol):
         """A trial has its terminal state."""
 
 
+@dataclass(slots=True)
+class Running:
+    """A trial that was handed to Tune: since when it has devices, what earlier launches took, how many devices."""
+
+    since_s: float
+    earlier_device_s: float
+    devices: float
+    placed: bool = False
+
+
 class StudySearcher(Searcher):
     """Suggests unfinished trials first, then new ones until the study holds `budget.trials` of them or has had enough.
 
@@ -73,6 +84,7 @@ class StudySearcher(Searcher):
         seed: Of the grid's order.
         wishes: Points that the user adds while the sweep runs.
         devices: GPUs of a trial, or its CPUs if it has no GPU.
+        devices_by_model: The same of models whose trials have others.
         clock: Seconds that never run backwards.
         further: Objectives beside `metric`.
         limits: What each trial has to keep.
@@ -94,6 +106,7 @@ class StudySearcher(Searcher):
         seed: int = 0,
         wishes: Wishes | None = None,
         devices: float = 1.0,
+        devices_by_model: Mapping[str, float] | None = None,
         clock: Callable[[], float] = time.monotonic,
         further: Sequence[Objective] = (),
         limits: Sequence[Limit] = (),
@@ -102,10 +115,11 @@ class StudySearcher(Searcher):
         self.study, self.space, self.budget = study, space, budget
         self.files_of, self.scheduler, self.observers = files_of, scheduler, observers
         self.deadline_unix_s, self.devices, self.clock = deadline_unix_s, devices, clock
+        self.devices_by_model = devices_by_model or {}
         self.further, self.limits = further, limits
         self.numbers: dict[str, int] = {}
         self.live: dict[int, Trial] = {}
-        self.started: dict[int, tuple[float, float]] = {}  # number -> when, device seconds of earlier launches
+        self.started: dict[int, Running] = {}
         discard_incomplete(study)
         records = trial_records(study)
         self.count = len(records)
@@ -133,7 +147,7 @@ class StudySearcher(Searcher):
         if record is None:
             return Searcher.FINISHED
         self.numbers[trial_id] = record.number
-        self.started[record.number] = (self.clock(), record.device_s or 0.0)
+        self.started[record.number] = Running(self.clock(), record.device_s or 0.0, self.devices_of(record))
         for observer in self.observers:
             observer.trial_started(record)
         expect(self.scheduler, record, trial_id)
@@ -224,8 +238,18 @@ class StudySearcher(Searcher):
 
     def _device_s(self, number: int) -> float:
         """Returns what a trial took so far: the time that it runs, times its devices."""
-        since_s, earlier = self.started[number]
-        return earlier + (self.clock() - since_s) * self.devices
+        running = self.started[number]
+        return running.earlier_device_s + (self.clock() - running.since_s) * running.devices
+
+    def devices_of(self, record: TrialRecord) -> float:
+        """Returns the GPUs of a trial, or its CPUs if it has no GPU."""
+        return self.devices_by_model.get(record.config["model"]["name"], self.devices)
+
+    def trial_placed(self, trial_id: str) -> None:
+        """Counts a trial's device time from now on if it has come to a node for the first time; until now it waited."""
+        running = self.started.get(self.numbers.get(trial_id, -1))
+        if running is not None and not running.placed:
+            running.since_s, running.placed = self.clock(), True
 
     def _live(self, number: int) -> Trial:
         """Returns a trial that has not ended; making one of a number has Optuna look through all trials."""

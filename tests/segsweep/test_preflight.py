@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from search_spaces.space import Space, parse_space
-from segdata.errors import SpaceError
+from segdata.errors import InputError, SpaceError
 from segdata.statistics import ObjectStatistics
-from segsweep.preflight import check_configs, fitted_values
+from segsweep.preflight import check_configs, check_devices, fitted_values
 from trainables.description import DataDescription, RoleFiles
 
 SpaceOf = Callable[..., Space]
@@ -63,3 +63,15 @@ def test_a_config_path_that_is_not_there_is_named(crowded: DataDescription) -> N
     )
     with pytest.raises(SpaceError, match="iou_threshold"):
         check_configs(space, crowded)
+
+
+def test_models_that_need_a_gpu_look_at_their_own_resources(space_of: SpaceOf) -> None:
+    space = space_of({"model": {"choice": ["mask-rcnn", "detectors"]}})
+    check_devices(space, "instance", 0, {"detectors": 1})
+    check_devices(space, "instance", 1, {"mask-rcnn": 0})
+    with pytest.raises(InputError, match="space.model: expected a GPU for detectors"):
+        check_devices(space, "instance", 1, {"detectors": 0})
+    half = space_of({"model": {"choice": ["mask-rcnn", "ms-rcnn"]}}, precision="fp16")
+    check_devices(half, "instance", 0, {"mask-rcnn": 0.5, "ms-rcnn": 0.5})
+    with pytest.raises(InputError, match="space.precision: expected a GPU for precision fp16"):
+        check_devices(half, "instance", 0.5, {"ms-rcnn": 0})

@@ -1,6 +1,7 @@
 """What a trial gets of a node, and the refusal of what no node could ever give."""
 
 import pytest
+from ray.tune.utils.object_cache import _ObjectCache
 
 from segdata.errors import InputError
 from segsweep.resources import TrialResources, this_machine, trial_resources
@@ -85,3 +86,72 @@ def test_this_machine_has_processors() -> None:
 def test_hidden_gpus_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert this_machine()[0]["GPU"] == 0
+
+
+BY_MODEL = ResourcesConfig.model_validate({"cpu": 2, "gpu": 0.5, "models": {"mask2former": {"gpu": 1}}})
+
+
+def test_models_get_resources_of_their_own() -> None:
+    found = trial_resources(BY_MODEL, None, SERVER)
+    assert found == TrialResources(2, 0.5, 16, {"mask2former": TrialResources(2, 1, 16)})
+    assert found.of("mask2former").gpu == 1 and found.of("mask-rcnn") is found
+    assert found.smallest is found
+
+
+def test_tune_is_asked_by_model_and_hands_actors_on_between_equal_requests_only() -> None:
+    resources = trial_resources(BY_MODEL, None, SERVER)
+    placements = [
+        resources.placement({"number": number, "trial": {"model": {"name": model}}})
+        for number, model in enumerate(["mask-rcnn", "mask2former", "cascade-mask-rcnn"])
+    ]
+    assert [one.required_resources for one in placements] == [
+        {"CPU": 2, "GPU": 0.5},
+        {"CPU": 2, "GPU": 1},
+        {"CPU": 2, "GPU": 0.5},
+    ]
+    assert placements[0] == placements[2] != placements[1]
+    actors = _ObjectCache()  # Tune keeps its warm actors in one of these, by what their trials asked for
+    actors.increase_max(placements[0])
+    assert actors.cache_object(placements[0], "warm")
+    assert not actors.has_cached_object(placements[1]) and actors.has_cached_object(placements[2])
+
+
+@pytest.mark.parametrize(
+    ("memory_gb", "gpus_gb", "gpu", "at_a_time"),
+    [(24, [79.6], 1 / 3, 3), (24, [79.6, 47.5], 1, 2), (11, [79.6], 1 / 7, 7), (48, [48.0], 1, 1)],
+)
+def test_the_share_of_a_gpu_by_memory(memory_gb: float, gpus_gb: list[float], gpu: float, at_a_time: int) -> None:
+    nodes = [{"CPU": 16.0, "GPU": float(len(gpus_gb))}]
+    found = trial_resources(ResourcesConfig(gpu_memory_gb=memory_gb), None, nodes, gpus_gb)
+    assert (found.gpu, found.concurrent) == (gpu, at_a_time)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "gpus_gb", "message"),
+    [
+        (
+            {"gpu_memory_gb": 24},
+            [],
+            "resources.gpu_memory_gb: expected a GPU whose memory nvidia-smi tells, but no node that is up has one. "
+            "Write a share instead",
+        ),
+        (
+            {"gpu_memory_gb": 24},
+            [15.5],
+            "resources.gpu_memory_gb: expected at most 15.5 GiB a trial, the memory of the smallest GPU, but got 24.",
+        ),
+        (
+            {"gpu": 1, "models": {"mask2former": {"gpu_memory_gb": 81}}},
+            [80],
+            "resources.models.mask2former.gpu_memory_gb: expected at most 80.0 GiB a trial",
+        ),
+        (
+            {"gpu": 1, "models": {"mask2former": {"gpu": 16}}},
+            [],
+            "resources.models.mask2former.gpu: expected at most 8 GPUs a trial, .* but got 16",
+        ),
+    ],
+)
+def test_what_no_gpu_holds_is_refused(wanted: dict[str, object], gpus_gb: list[float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        trial_resources(ResourcesConfig.model_validate(wanted), None, SERVER, gpus_gb)

@@ -145,3 +145,26 @@ def test_without_a_limit_nothing_is_spent(search: Open, patience: int | None) ->
     for _ in range(3):
         run(one, math.nan)
     assert one.searcher.spent() is None and one.searcher.suggest("x") == Searcher.FINISHED
+
+
+def test_waiting_for_a_node_is_not_counted_and_a_second_node_goes_on_counting(search: Open) -> None:
+    clock = Clock()
+    one = search(budget=100, device_hours=10, clock=clock)
+    one.searcher.suggest("a")
+    clock.now = 3600.0
+    one.searcher.trial_placed("a")  # an hour until the autoscaler had a node
+    clock.now = 5400.0
+    one.searcher.trial_placed("a")  # its node was lost, it went on elsewhere
+    clock.now = 7200.0
+    one.finish("a", [0.1, 0.2, 0.3])
+    assert one.records()[0].device_s == 7200.0  # an hour on two devices
+
+
+def test_device_hours_of_models_with_other_devices(search: Open) -> None:
+    clock = Clock()
+    one = search(budget=100, device_hours=10, clock=clock)
+    one.searcher.devices_by_model = {"mask-rcnn": 8.0}
+    one.searcher.suggest("a")
+    clock.now = 1800.0
+    one.finish("a", [0.1, 0.2, 0.3])
+    assert one.records()[0].device_s == 4 * 3600.0

@@ -248,6 +248,27 @@ def test_a_config_built_in_python_is_the_one_that_is_read(folder: Path) -> None:
         ("resources: auto", "resources: max", "16: resources: expected auto or {cpu: ..., gpu: ...}, but got 'max'"),
         ("resources: auto", "resources: {gpu: 1.5}", "16: resources.gpu: expected a share below 1 or a whole"),
         ("resources: auto", "resources: {cpu: 0}", "16: resources.cpu: expected a number greater than 0, but got 0"),
+        (
+            "resources: auto",
+            "resources: {gpu: 1, gpu_memory_gb: 24}",
+            "16: resources: expected gpu or gpu_memory_gb, but got both, 1 and 24. Drop one",
+        ),
+        (
+            "resources: auto",
+            "resources: {models: {mask_rcnn: {gpu: 1}}}",
+            "16: resources.models.mask_rcnn: expected a model of the space, mask-rcnn, cascade-mask-rcnn, ms-rcnn, "
+            r"but got 'mask_rcnn'. Did you mean mask-rcnn\?",
+        ),
+        (
+            "resources: auto",
+            "resources: {models: {mask-rcnn: {gpus: 1}}}",
+            r"16: resources.models.mask-rcnn.gpus: expected a known key, but got 'gpus'. Did you mean gpu\?",
+        ),
+        (
+            "resources: auto",
+            "resources: {models: {mask-rcnn: {gpu: 1.5}}}",
+            "16: resources.models.mask-rcnn.gpu: expected a share below 1 or a whole number, but got 1.5",
+        ),
         ("{int: [9, 15]}", "{int: [15, 9]}", r"25: space.epochs.int: .*\[15, 9\], the wrong way round"),
         ("float: [1e-5, 1e-3], log", "flaot: [1e-5, 1e-3], log", r"23: space.lr.1.flaot: .*Did you mean float\?"),
         ("optimizer: {choice", "optimiser: {choice", r"20: space.optimiser: .*Did you mean optimizer\?"),

@@ -1,0 +1,39 @@
+"""What the autoscaler of the cluster is starting. Imports ray.
+
+Ray tells people by `ray status`, and programs by nothing public: this file holds the shim, and a test pins it.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+from ray.autoscaler.v2.sdk import get_cluster_status
+from ray.autoscaler.v2.utils import is_autoscaler_v2
+from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_initialized
+
+__all__ = ["nodes_to_come", "nodes_to_come_of"]
+
+
+def nodes_to_come() -> Mapping[str, int]:
+    """Returns how many nodes of each type are being launched or set up; empty without an autoscaler."""
+    if not _internal_kv_initialized():  # type: ignore[no-untyped-call]
+        return {}
+    if is_autoscaler_v2():
+        status = get_cluster_status(ray.get_runtime_context().gcs_address)
+        counts = Counter(node.ray_node_type_name for node in status.pending_nodes)
+        for launch in status.pending_launches:
+            counts[launch.ray_node_type_name] += launch.count
+        return counts
+    written = _internal_kv_get(DEBUG_AUTOSCALING_STATUS)
+    return nodes_to_come_of(json.loads(written)) if written else {}
+
+
+def nodes_to_come_of(status: Mapping[str, Any]) -> Mapping[str, int]:
+    """The same, of what the first autoscaler (the one of `ray up`) writes about itself."""
+    report = status.get("autoscaler_report") or {}
+    counts = Counter({str(kind): int(count) for kind, count in (report.get("pending_launches") or {}).items()})
+    counts.update(str(kind) for _, kind, _ in report.get("pending_nodes") or ())
+    return counts

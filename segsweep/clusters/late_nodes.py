@@ -1,0 +1,125 @@
+"""Nodes that join while a sweep runs: they are checked as those before them were. Imports ray.
+
+Ray gives trials to a node as soon as it has joined, and would give them to an unfit one again and again, since it is
+always free. So placeholders take all places of an unfit node: a trial that is there ends, and its next attempt lands
+elsewhere. A node that is mended is looked at again, and its places are given back.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+from ray.exceptions import RayError
+from rich.console import Console
+
+from segdata.errors import InputError
+from segsweep.clusters.needs import Needs
+from segsweep.clusters.node_checks import fit_nodes
+from segsweep.clusters.nodes import ClusterNode, alive_nodes, on_node
+from segsweep.resources import places
+
+__all__ = ["LateNodes"]
+
+POLL_S = 5.0
+END_S = 2.0  # for a look that is under way when all is over; its tasks end with the connection
+AGAIN_S = 60.0  # between two looks at a node that is not fit
+
+
+class LateNodes:
+    """Checks nodes that join, for as long as the block lasts.
+
+    Args:
+        known: Ids of the nodes that were checked before.
+        storage: As in `check_nodes`.
+        needs: What nodes must hold.
+        cpu: Of the smallest trial; a placeholder takes as much.
+        gpu: The same.
+        console: Where warnings go.
+    """
+
+    def __init__(
+        self, known: frozenset[str], storage: Path, needs: Needs, cpu: float, gpu: float, console: Console
+    ) -> None:
+        self.fit, self.storage, self.needs = set(known), storage, needs
+        self.cpu, self.gpu, self.console = cpu, gpu, console
+        self.unfit: dict[str, tuple[float, str]] = {}  # id -> when it was looked at, what was wrong
+        self.placeholders: dict[str, list[Any]] = {}
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.watch, name="late-nodes", daemon=True)
+
+    def __enter__(self) -> Self:
+        self.thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.over.set()
+        self.thread.join(END_S)
+        for node in list(self.placeholders):
+            self.give_back(node)
+
+    def watch(self) -> None:
+        """Looks every few seconds until it is over."""
+        told = ""
+        while not self.over.wait(POLL_S):
+            try:
+                self.look(alive_nodes())
+            except (RayError, RuntimeError, OSError) as error:  # the connection is lost; Tune hears of that too
+                if not self.over.is_set() and str(error) != told:
+                    told = str(error)
+                    self.say(f"nodes that join cannot be checked: {(told or type(error).__name__).splitlines()[-1]}")
+
+    def look(self, nodes: list[ClusterNode]) -> None:
+        """Checks the nodes that are new, and those that were unfit a minute ago."""
+        for node in nodes:
+            at_s, before = self.unfit.get(node.id, (-AGAIN_S, ""))
+            if node.id in self.fit or time.monotonic() - at_s < AGAIN_S:
+                continue
+            try:
+                checked = fit_nodes([node], self.storage, self.needs)
+            except InputError as error:
+                self.refuse(node, str(error), before)
+                continue
+            self.accept(node, checked.ids, before)
+            for remark in checked.remarks:
+                self.say(remark)
+
+    def refuse(self, node: ClusterNode, problem: str, before: str) -> None:
+        """Keeps trials off a node."""
+        self.unfit[node.id] = (time.monotonic(), problem)
+        if node.id not in self.placeholders:
+            self.placeholders[node.id] = take_places(node, self.cpu, self.gpu)
+        if problem != before:
+            self.say(f"node {node.name} has joined, but no trial will train there: {problem}")
+
+    def accept(self, node: ClusterNode, ids: frozenset[str], before: str) -> None:
+        """Lets trials come to a node; one that has left meanwhile is not among `ids`."""
+        self.fit |= ids
+        self.unfit.pop(node.id, None)
+        self.give_back(node.id)
+        if before and ids:
+            self.say(f"node {node.name} is fit now")
+
+    def give_back(self, node: str) -> None:
+        """Ends the placeholders of a node."""
+        for placeholder in self.placeholders.pop(node, ()):
+            ray.kill(placeholder)
+
+    def say(self, text: str) -> None:
+        self.console.print(f"warning: {text}", highlight=False, soft_wrap=True, markup=False)
+
+
+def take_places(node: ClusterNode, cpu: float, gpu: float) -> list[Any]:
+    """Starts as many placeholders on a node as trials would fit there; each waits until its place is free."""
+
+    class Placeholder:  # by value: the node may not have our packages
+        pass
+
+    resources: Mapping[str, float] = node.resources
+    made = ray.remote(num_cpus=cpu, num_gpus=gpu)(Placeholder)
+    return [made.options(scheduling_strategy=on_node(node)).remote() for _ in range(places(resources, cpu, gpu))]

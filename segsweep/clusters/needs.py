@@ -1,0 +1,97 @@
+"""What nodes must hold besides the software: images, label maps, weights, the user's modules.
+
+Names and sizes only: reading all bytes on all nodes would take as long as a trial.
+"""
+
+import importlib.machinery
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["Files", "Needs", "files_at", "problem_of", "with_modules"]
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Files of one folder: what they are, where they lie, and the size in bytes of each by its name there."""
+
+    what: str
+    folder: Path
+    sizes: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a node must hold.
+
+    Attributes:
+        files: At the same paths on all nodes.
+        published: Files of published weights; each node has a folder of its own for them.
+        weights: That folder if the sweep file names one.
+        modules: Python modules that are installed.
+    """
+
+    files: Sequence[Files] = ()
+    published: Mapping[str, int] = field(default_factory=dict)
+    weights: Path | None = None
+    modules: Sequence[str] = ()
+
+
+def files_at(what: str, folder: Path, names: Iterable[str]) -> Files:
+    """Returns files that lie here, with their sizes.
+
+    Raises:
+        OSError: One is not here.
+    """
+    return Files(what, folder, {name: (folder / name).stat().st_size for name in names})
+
+
+def with_modules(needs: Needs, names: Sequence[str], folder: Path) -> Needs:
+    """Adds the user's modules: those in `folder` with all their files, others by name."""
+    files, installed = list(needs.files), []
+    for name in dict.fromkeys(name.partition(".")[0] for name in names):
+        spec = importlib.machinery.PathFinder.find_spec(name, [str(folder)])
+        places = [] if spec is None else [Path(place) for place in spec.submodule_search_locations or ()]
+        if spec is None or not (places or spec.origin):
+            installed.append(name)
+            continue
+        found = [path for place in places for path in sorted(place.rglob("*.py"))] or [Path(str(spec.origin))]
+        files.append(files_at(f"custom_imports {name}", folder, (str(path.relative_to(folder)) for path in found)))
+    return Needs(files, needs.published, needs.weights, installed)
+
+
+def problem_of(needs: Needs) -> str | None:
+    """Says what this machine lacks of it: "expected X, but got Y"; None if it has all."""
+    published = []
+    if needs.published:
+        from trainables.initial_parts import weights_folder  # loads mmengine, which a trial's actor does without
+
+        published = [Files("published weights", weights_folder(needs.weights), needs.published)]
+    for files in (*needs.files, *published):
+        if (problem := problem_of_files(files)) is not None:
+            return problem
+    for name in needs.modules:
+        if importlib.machinery.PathFinder.find_spec(name, sys.path) is None:
+            return f"expected the module {name} (custom_imports), but it is not installed"
+    return None
+
+
+def problem_of_files(files: Files) -> str | None:
+    """Says which files are missing or of another size."""
+    missing, other = [], []
+    for name, size in files.sizes.items():
+        try:
+            found = (files.folder / name).stat().st_size
+        except OSError:
+            missing.append(name)
+            continue
+        if found != size:
+            other.append(f"{name} has {found} bytes, not {size}")
+    count = "the file" if len(files.sizes) == 1 else f"the {len(files.sizes)} files"
+    expected = f"expected {count} of {files.what} in {files.folder}"
+    if missing:
+        return f"{expected}, but {len(missing)} {'is' if len(missing) == 1 else 'are'} missing, such as {missing[0]}"
+    if other:
+        return f"{expected} as they are on the driver, but {len(other)} differ: {other[0]}"
+    return None

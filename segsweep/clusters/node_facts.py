@@ -1,0 +1,61 @@
+"""What a node finds out about itself when it is asked, by a function that runs there. Imports the standard library."""
+
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+
+from segsweep.clusters.needs import Needs, problem_of
+from segsweep.clusters.shared_storage import Seen, StorageProbe, look
+
+__all__ = ["MIB_A_GIB", "NodeFacts", "NodeQuestion", "facts_here", "gpu_memory_here"]
+
+MIB_A_GIB = 1024
+GPU_QUERY = ("--query-gpu=memory.total", "--format=csv,noheader,nounits")
+GPU_ANSWER_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeQuestion:
+    """What a node is asked: to look into the storage and leave `file` there, and whether it holds what is needed."""
+
+    probe: StorageProbe
+    file: str
+    needs: Needs
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What a node found.
+
+    Attributes:
+        seen: In the storage.
+        problem: What it lacks, None = nothing.
+        gpus_gb: Memory of each GPU in GiB, as far as the driver's tool tells.
+        ended_unix_s: Its clock when it had found all that.
+    """
+
+    seen: Seen
+    problem: str | None
+    gpus_gb: tuple[float, ...]
+    ended_unix_s: float
+
+
+def facts_here(question: NodeQuestion) -> NodeFacts:
+    """Answers on the node that calls it."""
+    seen = look(question.probe, question.file)
+    problem = problem_of(question.needs)
+    return NodeFacts(seen, problem, gpu_memory_here(), time.time())
+
+
+def gpu_memory_here() -> tuple[float, ...]:
+    """Returns the memory of each GPU of this machine in GiB; empty if there is none, or no nvidia-smi to say so."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ()
+    try:
+        done = subprocess.run([program, *GPU_QUERY], capture_output=True, text=True, timeout=GPU_ANSWER_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    lines = done.stdout.split("\n") if done.returncode == 0 else []
+    return tuple(int(line) / MIB_A_GIB for line in lines if line.strip().isdecimal())
