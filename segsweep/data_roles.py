@@ -6,12 +6,12 @@ All reading and checking comes before the first write. Imports segdata and train
 import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from segdata.coco import read_coco, write_coco
 from segdata.errors import DatasetError
-from segdata.fingerprint import instance_fingerprint, semantic_fingerprint
+from segdata.fingerprint import instance_fingerprint, label_map_sums, semantic_fingerprint
 from segdata.images import read_image
 from segdata.instances import InstanceDataset
 from segdata.labelmaps import SemanticDataset, read_labels
@@ -28,12 +28,16 @@ DECODED_AT_MOST = 20_000  # images that are decoded before the start; of larger 
 
 @dataclass(frozen=True)
 class RoleData:
-    """One role: its labels in memory, where its images lie, and its content's fingerprint."""
+    """One role: its labels in memory, where its images lie, and its content's fingerprint.
+
+    `label_sums` has the SHA-256 of each label map, by the name of its image.
+    """
 
     truth: Truth
     images: Path
     labels: Path | None
     fingerprint: str
+    label_sums: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -138,7 +142,8 @@ def read_truth(role: Role) -> Truth:
 def role_data(truth: Truth, role: Role) -> RoleData:
     if isinstance(truth, InstanceDataset):
         return RoleData(truth, role.images, role.labels, instance_fingerprint(truth, role.images))
-    return RoleData(truth, role.images, role.labels, semantic_fingerprint(truth))
+    sums = label_map_sums(truth)
+    return RoleData(truth, role.images, role.labels, semantic_fingerprint(truth, sums), sums)
 
 
 def classes_of(truth: Truth) -> tuple[str, ...]:

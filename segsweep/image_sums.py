@@ -1,0 +1,62 @@
+"""The list of a sweep's images with their SHA-256, by which nodes check their copies (`storage.cache_images`).
+
+Written once a sweep, before its first trial. Imports segdata.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from segdata.file_sums import FolderSums, hash_files, write_sums
+from segdata.labelmaps import SemanticDataset
+from segsweep.data_roles import RoleData, SweepRoles
+from segsweep.sweep_file import Sweep
+from trainables.description import DataDescription
+
+__all__ = ["FILE_NAME", "with_sums"]
+
+FILE_NAME = "images.json"
+TRAINED_ON = ("train", "val")
+
+
+def with_sums(
+    sweep: Sweep, roles: SweepRoles, data: DataDescription, folder: Path, console: Console, *, anew: bool = False
+) -> DataDescription:
+    """Returns the data as trials are told it: with the list of its images, if the sweep asks for copies of them.
+
+    Args:
+        sweep: The sweep.
+        roles: Of it, or of a fold.
+        data: The same, described.
+        folder: Where the list lies; one that is there stays.
+        console: Says that files are read.
+        anew: Whether one that is there is of a start that came to nothing.
+
+    Raises:
+        InputError: A file can't be read, or the list can't be written.
+    """
+    if not sweep.config.storage.cache_images:
+        return data
+    path = folder / FILE_NAME
+    if anew or not path.is_file():
+        console.print(f"reading the images of {sweep.config.name} once for their checksums", highlight=False)
+        write_sums(sums_of([roles.roles[name] for name in TRAINED_ON]), path)
+    return replace(data, sums=path)
+
+
+def sums_of(parts: Sequence[RoleData]) -> tuple[FolderSums, ...]:
+    """Reads the images and label maps of roles; roles in one folder have one list."""
+    names: dict[Path, dict[str, str]] = {}  # folder -> file -> its SHA-256 where that is known
+    for role in parts:
+        names.setdefault(role.images, {}).update(dict.fromkeys(role.names, ""))
+        if role.labels is not None:
+            names.setdefault(role.labels, {}).update(label_sums(role))
+    return tuple(hash_files(folder, files, files) for folder, files in names.items())
+
+
+def label_sums(role: RoleData) -> Mapping[str, str]:
+    """Returns the label maps of a role with what its fingerprint found of them."""
+    assert isinstance(role.truth, SemanticDataset)
+    return {image.label_path.name: role.label_sums[image.name] for image in role.truth.images}
