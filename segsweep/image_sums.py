@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from segdata.file_sums import FolderSums, hash_files, write_sums
-from segdata.labelmaps import SemanticDataset
+from segdata.labelmaps import CLASSES_FILE, SemanticDataset
 from segsweep.data_roles import RoleData, SweepRoles
 from segsweep.sweep_file import Sweep
 from trainables.description import DataDescription
@@ -57,6 +57,7 @@ def sums_of(parts: Sequence[RoleData]) -> tuple[FolderSums, ...]:
 
 
 def label_sums(role: RoleData) -> Mapping[str, str]:
-    """Returns the label maps of a role with what its fingerprint found of them."""
+    """Returns the files of a role's label folder that trials read, with what its fingerprint found of the maps."""
     assert isinstance(role.truth, SemanticDataset)
-    return {image.label_path.name: role.label_sums[image.name] for image in role.truth.images}
+    maps = {image.label_path.name: role.label_sums[image.name] for image in role.truth.images}
+    return {CLASSES_FILE: "", **maps}
