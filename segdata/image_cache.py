@@ -26,7 +26,7 @@ from segdata.file_sums import FileSum, FolderSums, in_threads, sha256_of
 from segdata.node_lock import node_lock
 from segdata.record_cache import cache_folder
 
-__all__ = ["NodeCopy", "copy_to_node", "is_url"]
+__all__ = ["NodeCopy", "copy_to_node", "is_url", "stored_images"]
 
 CHUNK_BYTES = 1 << 20
 KEPT_FREE = 0.05  # of the disk: Ray gives a node with less no work
@@ -76,6 +76,12 @@ def copy_to_node(folder: FolderSums, meanwhile: Callable[[], None] = lambda: Non
         finally:
             copier.end()
     return NodeCopy(place, len(copier.fetched), sum(file.size_bytes for file in copier.fetched))
+
+
+def stored_images() -> tuple[int, int]:
+    """Returns how many files this node has copies of, and how many bytes these take together."""
+    sizes = [size_of(path) or 0 for path in (cache_folder() / "images" / "files").glob("*/*")]
+    return len(sizes), sum(sizes)
 
 
 def lacking(place: Path, files: Sequence[FileSum]) -> list[FileSum]:

@@ -14,7 +14,7 @@ import pytest
 from segdata import image_cache
 from segdata.errors import TrialSiteError
 from segdata.file_sums import FolderSums, hash_files
-from segdata.image_cache import Copier, copy_to_node
+from segdata.image_cache import Copier, copy_to_node, stored_images
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("a.png", "b.png", "plate/c.png")
@@ -111,6 +111,13 @@ def test_equal_contents_are_fetched_once_whatever_their_folder(
     copy = copy_to_node(hash_files(other, ["renamed.png", "new.png"]))
     assert contents(copy.folder) == contents(other)
     assert reads == ["new.png"] and copy.fetched_bytes == 3
+
+
+def test_what_the_copies_take_is_known(cache: Path, shared: Path) -> None:
+    assert stored_images() == (0, 0)
+    copy_to_node(hash_files(shared, NAMES))
+    copy_to_node(hash_files(shared, ["a.png"]))
+    assert stored_images() == (3, sum(len(name) * 1000 for name in NAMES))
 
 
 def test_the_copy_is_read_when_the_source_is_gone(cache: Path, shared: Path) -> None:
