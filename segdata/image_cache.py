@@ -65,7 +65,7 @@ def copy_to_node(folder: FolderSums, meanwhile: Callable[[], None] = lambda: Non
     with node_lock(place.with_suffix(".lock"), None, meanwhile):
         missing = lacking(place, folder.files)
         copier = Copier(folder.source, place)
-        copier.start(missing)
+        copier.start(copier.bytes_to_come(missing))
         try:
             with closing(in_threads(copier.bring, missing)) as brought:
                 for _ in brought:
@@ -112,16 +112,23 @@ class Copier:
         """Returns where a file lies by its content."""
         return self.place.parents[1] / "files" / file.sha256[:2] / file.sha256
 
-    def start(self, missing: Sequence[FileSum]) -> None:
+    def bytes_to_come(self, missing: Sequence[FileSum]) -> int:
+        """Returns how many bytes of missing files this node does not have under another name."""
+        new = {file.sha256: file.size_bytes for file in missing if size_of(self.stored(file)) != file.size_bytes}
+        return sum(new.values())
+
+    def start(self, needed: int) -> None:
         """Clears what a killed copier left half-fetched.
+
+        Args:
+            needed: Bytes to come.
 
         Raises:
             OSError: The disk has too little room.
         """
         shutil.rmtree(self.partials, ignore_errors=True)
         self.partials.mkdir()
-        new = {file.sha256: file.size_bytes for file in missing if size_of(self.stored(file)) != file.size_bytes}
-        disk, needed = shutil.disk_usage(self.place), sum(new.values())
+        disk = shutil.disk_usage(self.place)
         free = disk.free - int(KEPT_FREE * disk.total)
         if needed > free:
             raise OSError(
@@ -133,11 +140,32 @@ class Copier:
 
     def bring(self, file: FileSum) -> None:
         """Puts one file into its place, from the node's store of contents or from the source."""
-        stored, own = self.stored(file), self.place / file.name
+        stored = self.stored(file)
         if size_of(stored) != file.size_bytes or sha256_of(stored) != file.sha256:
             stored.parent.mkdir(parents=True, exist_ok=True)
             self.fetch(file, stored)
             self.fetched.append(file)
+        self.name_as_given(file)
+
+    def take(self, file: FileSum) -> FileSum:
+        """Fetches one file whose content is not known before; returns it with its SHA-256."""
+        partial = self.partials / uuid.uuid4().hex
+        try:
+            found = self.copied(file, partial)
+            taken = FileSum(file.name, partial.stat().st_size, found)
+            stored = self.stored(taken)
+            stored.parent.mkdir(parents=True, exist_ok=True)
+            partial.chmod(0o444)
+            os.replace(partial, stored)
+        finally:
+            partial.unlink(missing_ok=True)
+        self.fetched.append(taken)
+        self.name_as_given(taken)
+        return taken
+
+    def name_as_given(self, file: FileSum) -> None:
+        """Gives a stored content the file's name in the folder."""
+        stored, own = self.stored(file), self.place / file.name
         own.parent.mkdir(parents=True, exist_ok=True)
         partial = self.partials / uuid.uuid4().hex
         link_or_copy(stored, partial)  # a content with very many names needs a second copy

@@ -15,6 +15,7 @@ from segdata.fingerprint import instance_fingerprint, label_map_sums, semantic_f
 from segdata.images import read_image
 from segdata.instances import InstanceDataset
 from segdata.labelmaps import SemanticDataset, read_labels
+from segdata.remote_folder import fetch_folder
 from segdata.splits import read_split
 from segdata.statistics import object_statistics, pixel_statistics
 from segsweep.sweep_file import Role, Sweep
@@ -30,7 +31,8 @@ DECODED_AT_MOST = 20_000  # images that are decoded before the start; of larger 
 class RoleData:
     """One role: its labels in memory, where its images lie, and its content's fingerprint.
 
-    `label_sums` has the SHA-256 of each label map, by the name of its image.
+    `label_sums` has the SHA-256 of each label map, by the name of its image; `remote` the URL of each folder whose
+    files were fetched.
     """
 
     truth: Truth
@@ -38,6 +40,7 @@ class RoleData:
     labels: Path | None
     fingerprint: str
     label_sums: Mapping[str, str] = field(default_factory=dict)
+    remote: Mapping[Path, str] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -132,7 +135,13 @@ def split_roles(sweep: Sweep) -> dict[str, RoleData]:
 
 
 def read_truth(role: Role) -> Truth:
-    """Reads the labels of one role."""
+    """Reads the labels of one role, after its images are here if they lie on an object store.
+
+    Raises:
+        DatasetError: Labels are broken, or files can't be fetched.
+    """
+    for place, url in role.remote.items():
+        fetch_folder(url, place)
     if role.annotations is not None:
         return read_coco(role.annotations)
     assert role.labels is not None
@@ -141,9 +150,10 @@ def read_truth(role: Role) -> Truth:
 
 def role_data(truth: Truth, role: Role) -> RoleData:
     if isinstance(truth, InstanceDataset):
-        return RoleData(truth, role.images, role.labels, instance_fingerprint(truth, role.images))
+        fingerprint = instance_fingerprint(truth, role.images)
+        return RoleData(truth, role.images, role.labels, fingerprint, remote=role.remote)
     sums = label_map_sums(truth)
-    return RoleData(truth, role.images, role.labels, semantic_fingerprint(truth, sums), sums)
+    return RoleData(truth, role.images, role.labels, semantic_fingerprint(truth, sums), sums, role.remote)
 
 
 def classes_of(truth: Truth) -> tuple[str, ...]:

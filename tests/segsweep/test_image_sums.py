@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from segdata import file_sums, fingerprint
-from segdata.errors import DatasetError
+from segdata.errors import DatasetError, SweepFileError
 from segdata.file_sums import read_sums
 from segdata.synthetic import synthesize
 from segsweep import image_sums
@@ -16,6 +16,7 @@ from segsweep.data_roles import SweepRoles, read_roles
 from segsweep.image_sums import with_sums
 from segsweep.sweep_file import Sweep, SweepConfig, resolve_sweep
 from trainables.description import DataDescription
+from trainables.node_images import on_this_node
 
 FIXED = {"instance": {"model": "mask-rcnn"}, "semantic": {"model": "segformer"}}
 QUIET = Console(quiet=True)
@@ -94,6 +95,49 @@ def test_a_list_that_is_there_stays_unless_its_start_came_to_nothing(litter: Pat
     assert read_sums(tmp_path / image_sums.FILE_NAME) == first
     told(sweep, roles, tmp_path, anew=True)
     assert read_sums(tmp_path / image_sums.FILE_NAME)[0].files[0].sha256 != first[0].files[0].sha256
+
+
+@pytest.mark.parametrize("task", ["instance", "semantic"])
+def test_images_at_a_url_are_read_here_and_fetched_by_each_node(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = synthesize("litter" if task == "semantic" else "particles", tmp_path / "given", images=3, size=64)
+    sweep = sweep_of(folder, task, cache_images=False)
+    known = read_roles(sweep).fingerprint
+    kinds = ["images", "labels"] if task == "semantic" else ["images"]
+    (tmp_path / "store").mkdir()
+    for kind in kinds:
+        (folder / kind).rename(tmp_path / "store" / kind)
+    role = role_of(folder, task) | {kind: f"file://{tmp_path}/store/{kind}" for kind in kinds}
+    monkeypatch.setenv("SEGSWEEP_CACHE", str(tmp_path / "driver"))
+    sweep = sweep_of(folder, task, cache_images=False, train=role, val=role)
+    roles = read_roles(sweep)
+    assert roles.fingerprint == known
+    data = told(sweep, roles, tmp_path / "data")
+    assert data.sums is not None
+    assert [one.source for one in read_sums(data.sums)] == [f"file://{tmp_path}/store/{kind}" for kind in kinds]
+    (tmp_path / "driver").rename(tmp_path / "not on the node")
+    monkeypatch.setenv("SEGSWEEP_CACHE", str(tmp_path / "node"))
+    there = on_this_node(data, lambda line: None).train.images
+    assert there.is_relative_to(tmp_path / "node")
+    assert [path.read_bytes() for path in sorted(there.iterdir())] == [
+        path.read_bytes() for path in sorted((tmp_path / "store" / "images").iterdir())
+    ]
+    monkeypatch.setenv("SEGSWEEP_CACHE", str(tmp_path / "another driver"))
+    sweep = sweep_of(folder, task, cache_images=False, train=role, val=role)
+    resumed = told(sweep, read_roles(sweep), tmp_path / "data")  # after the head was lost
+    assert resumed.sums is not None and {one.place for one in read_sums(resumed.sums)} == {
+        getattr(resumed.train, kind) for kind in kinds
+    }
+
+
+def test_a_url_that_cannot_be_used_is_refused_with_its_key(tmp_path: Path) -> None:
+    folder = synthesize("particles", tmp_path / "given", images=1, size=64)
+    role = role_of(folder, "instance") | {"images": "s33://bucket/images"}
+    with pytest.raises(SweepFileError, match="sweep: data.train.images: expected a protocol that fsspec knows"):
+        sweep_of(folder, "instance", train=role)
+    with pytest.raises(SweepFileError, match="sweep: data.unlabelled.images: expected a folder for unlabelled"):
+        sweep_of(folder, "instance", unlabelled={"images": "s3://bucket/images"})
 
 
 def test_an_image_that_is_gone_is_named(litter: Path, tmp_path: Path) -> None:
