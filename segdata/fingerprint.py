@@ -7,14 +7,16 @@ to them. Images count by their byte size, not their pixels, to stay quick on lar
 
 import hashlib
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 from segdata.errors import DatasetError
+from segdata.file_sums import in_threads, sha256_of
 from segdata.instances import InstanceDataset, ObjectRecord
 from segdata.labelmaps import SemanticDataset
 from segdata.rle import Rle
 
-__all__ = ["instance_fingerprint", "semantic_fingerprint"]
+__all__ = ["instance_fingerprint", "label_map_sums", "semantic_fingerprint"]
 
 _HEX_DIGITS = 16
 
@@ -36,17 +38,32 @@ def instance_fingerprint(dataset: InstanceDataset, images: Path | None) -> str:
     return digest.hexdigest()[:_HEX_DIGITS]
 
 
-def semantic_fingerprint(dataset: SemanticDataset) -> str:
-    """Returns 16 hex digits over classes, file names, sizes, the label files' bytes and image byte sizes.
+def label_map_sums(dataset: SemanticDataset) -> dict[str, str]:
+    """Returns the SHA-256 of each label map's file, in hex, by the name of its image.
 
     Raises:
         DatasetError: if a file is missing.
     """
+    sums = in_threads(_sha256, [image.label_path for image in dataset.images])
+    return dict(zip((image.name for image in dataset.images), sums, strict=True))
+
+
+def semantic_fingerprint(dataset: SemanticDataset, label_sums: Mapping[str, str] | None = None) -> str:
+    """Returns 16 hex digits over classes, file names, sizes, the label files' bytes and image byte sizes.
+
+    Args:
+        dataset: The images and label maps.
+        label_sums: What `label_map_sums` says of them, if it was asked before.
+
+    Raises:
+        DatasetError: if a file is missing.
+    """
+    sums = label_map_sums(dataset) if label_sums is None else label_sums
     digest = hashlib.sha256()
     _add(digest, "classes", dataset.ignore_index, *dataset.classes)
     for image in sorted(dataset.images, key=lambda image: image.name):
         _add(digest, "image", image.name, image.width, image.height, _byte_size(image.image_path))
-        digest.update(hashlib.sha256(_read(image.label_path)).digest())
+        digest.update(bytes.fromhex(sums[image.name]))
     return digest.hexdigest()[:_HEX_DIGITS]
 
 
@@ -70,9 +87,9 @@ def _byte_size(path: Path) -> int:
         raise _missing(path, error) from error
 
 
-def _read(path: Path) -> bytes:
+def _sha256(path: Path) -> str:
     try:
-        return path.read_bytes()
+        return sha256_of(path)
     except OSError as error:
         raise _missing(path, error) from error
 

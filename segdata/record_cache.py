@@ -3,10 +3,10 @@
 A file is named after the content of its source, so that a changed source has another one, and sweeps over equal files
 share theirs. A small stamp remembers the content of a source by its path, size and times, so that a source is read
 once a change only. Files appear whole or not at all; a lock goes with the process that holds it. Without a place to
-write to, the records are held in memory: nothing here may fail a trial. May import segdata's errors and record files.
+write to, the records are held in memory: nothing here may fail a trial. May import segdata's errors, record files and
+lock.
 """
 
-import fcntl
 import functools
 import hashlib
 import io
@@ -15,12 +15,13 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from segdata.errors import DatasetError
+from segdata.node_lock import node_lock
 from segdata.record_file import RecordFile
 
 __all__ = ["Write", "cache_folder", "open_cached"]
@@ -28,7 +29,6 @@ __all__ = ["Write", "cache_folder", "open_cached"]
 UNUSED_DAYS = 30  # after which a file is removed, by whoever builds the next one
 WAIT_S = 600.0  # for another process that builds
 SETTLED_S = 2.0  # a file younger than this may change without a change of its times, which some systems count coarsely
-POLL_S = 0.05
 DIGEST = re.compile(r"[0-9a-f]{32}")
 OURS = re.compile(r"\.?[a-z]+\d+-[0-9a-f]{32}\.(records|stamp|lock)(\.[0-9a-f]{32}\.partial)?")
 
@@ -85,7 +85,7 @@ def _stored(source: Path, form: str, write: Write, folder: Path, distrust: bool)
     known = None if distrust else _opened(folder, form, content, stamp)
     if known is None:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(path.with_suffix(".lock")):
+        with node_lock(path.with_suffix(".lock"), WAIT_S):
             if not _is_whole(path, distrust):
                 _build(source, path, content, write)
             known = RecordFile.open(path)
@@ -148,27 +148,6 @@ def _remove_unused(folder: Path) -> None:
             with suppress(OSError):  # gone already, or another user's
                 if path.stat().st_mtime < oldest:
                     path.unlink()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Holds a lock that goes with this process.
-
-    Raises:
-        OSError: Another process holds it for too long, or the file system has no locks.
-    """
-    last = time.monotonic() + WAIT_S
-    with path.open("ab") as stream:
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > last:
-                    raise OSError(f"another process holds {path} for over {WAIT_S:.0f} s") from error
-                time.sleep(POLL_S)
-        os.utime(stream.fileno())
-        yield
 
 
 def _identity(source: Path) -> str:

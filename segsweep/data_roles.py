@@ -6,15 +6,16 @@ All reading and checking comes before the first write. Imports segdata and train
 import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from segdata.coco import read_coco, write_coco
 from segdata.errors import DatasetError
-from segdata.fingerprint import instance_fingerprint, semantic_fingerprint
+from segdata.fingerprint import instance_fingerprint, label_map_sums, semantic_fingerprint
 from segdata.images import read_image
 from segdata.instances import InstanceDataset
 from segdata.labelmaps import SemanticDataset, read_labels
+from segdata.remote_folder import fetch_folder
 from segdata.splits import read_split
 from segdata.statistics import object_statistics, pixel_statistics
 from segsweep.sweep_file import Role, Sweep
@@ -28,12 +29,18 @@ DECODED_AT_MOST = 20_000  # images that are decoded before the start; of larger 
 
 @dataclass(frozen=True)
 class RoleData:
-    """One role: its labels in memory, where its images lie, and its content's fingerprint."""
+    """One role: its labels in memory, where its images lie, and its content's fingerprint.
+
+    `label_sums` has the SHA-256 of each label map, by the name of its image; `remote` the URL of each folder whose
+    files were fetched.
+    """
 
     truth: Truth
     images: Path
     labels: Path | None
     fingerprint: str
+    label_sums: Mapping[str, str] = field(default_factory=dict)
+    remote: Mapping[Path, str] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -128,7 +135,13 @@ def split_roles(sweep: Sweep) -> dict[str, RoleData]:
 
 
 def read_truth(role: Role) -> Truth:
-    """Reads the labels of one role."""
+    """Reads the labels of one role, after its images are here if they lie on an object store.
+
+    Raises:
+        DatasetError: Labels are broken, or files can't be fetched.
+    """
+    for place, url in role.remote.items():
+        fetch_folder(url, place)
     if role.annotations is not None:
         return read_coco(role.annotations)
     assert role.labels is not None
@@ -137,8 +150,10 @@ def read_truth(role: Role) -> Truth:
 
 def role_data(truth: Truth, role: Role) -> RoleData:
     if isinstance(truth, InstanceDataset):
-        return RoleData(truth, role.images, role.labels, instance_fingerprint(truth, role.images))
-    return RoleData(truth, role.images, role.labels, semantic_fingerprint(truth))
+        fingerprint = instance_fingerprint(truth, role.images)
+        return RoleData(truth, role.images, role.labels, fingerprint, remote=role.remote)
+    sums = label_map_sums(truth)
+    return RoleData(truth, role.images, role.labels, semantic_fingerprint(truth, sums), sums, role.remote)
 
 
 def classes_of(truth: Truth) -> tuple[str, ...]:

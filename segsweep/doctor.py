@@ -21,6 +21,8 @@ from typing import Any, Literal
 
 import psutil
 
+from segdata.image_cache import stored_images
+from segdata.record_cache import cache_folder
 from segsweep.probes import GPU, MODELS, OPS, RAY, RAY_START, TORCH, ProbeError, probe
 
 __all__ = ["CHECKS", "Check", "Machine", "run_checks"]
@@ -254,6 +256,19 @@ def check_disk(machine: Machine) -> Check:
     return Check("disk", "ok", found)
 
 
+def check_image_cache(machine: Machine) -> Check:
+    """How much this machine's copies of images take (`storage.cache_images`); nobody but the user removes them."""
+    try:
+        count, size_bytes = stored_images()
+    except OSError as error:
+        cure = "Let SEGSWEEP_CACHE name a folder on a disk of this machine that can be read and written"
+        return Check("image cache", "warn", str(error), cure)
+    if not count:
+        return Check("image cache", "ok", "empty")
+    folder = cache_folder() / "images"
+    return Check("image cache", "ok", f"{count} files, {size_bytes / GB:.1f} GB; no trial running: rm -r {folder}")
+
+
 def check_memory(machine: Machine) -> Check:
     """Free memory, within the container's limit; a trial takes 1 GB before its images and model."""
     free_gb = min(psutil.virtual_memory().available, container_free()) / GB
@@ -287,6 +302,7 @@ CHECKS: tuple[Callable[[Machine], Check], ...] = (
     check_tracking,
     check_disk,
     check_memory,
+    check_image_cache,
     check_compiler,
 )
 

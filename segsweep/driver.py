@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from typing import Literal
@@ -23,6 +23,7 @@ from segsweep.clusters.fleet import Fleet, checked_fleet
 from segsweep.clusters.node_facts import gpu_memory_here
 from segsweep.clusters.waiting import WaitingCallback
 from segsweep.ending import Extension, budget_of, extended, over, record_end, record_extension
+from segsweep.image_sums import with_sums
 from segsweep.initial_weights import keep_copies
 from segsweep.launch_checks import Checked, check_sweep
 from segsweep.leaderboard import rank
@@ -166,6 +167,8 @@ def launch(sweep: Sweep, folder: RunFolder, console: Console, address: str | Non
         if address is None:
             stack.enter_context(ray_session(None, console))
         recorder = opening.result()
+        data = with_sums(sweep, checked.roles, checked.data, folder.data, console, anew=not folder.exists)
+        checked = replace(checked, data=data)
         if not folder.exists:
             checked.roles.write(folder.data)
             begin = checked.points

@@ -209,6 +209,7 @@ def job_of(
         batch=how.batch,
         custom_imports=tuple(network.custom_imports),
         folder=network.folder,
+        sums=images.sums,
     )
 
 

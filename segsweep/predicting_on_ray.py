@@ -1,15 +1,18 @@
 """Predicting on a Ray cluster: a task a share, each in a child of its node's fork server, as on one machine.
 
-All nodes must see the images, the weights and the folder of the parts under the same paths. Imports ray.
+All nodes must see the weights and the folder of the parts under the same paths, and the images, unless they were
+fetched from a URL: then each node copies them once. Imports ray.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import ray
 from rich.console import Console
 
-from segdata.errors import InputError
+from segdata.errors import InputError, TrialSiteError
+from segdata.image_cache import copy_to_node
 from segsweep.clusters.needs import Files, Needs, files_at, with_modules
 from segsweep.clusters.node_checks import check_nodes
 from segsweep.ray_session import ray_session
@@ -61,7 +64,11 @@ def needs_of(job: PredictionJob) -> Needs:
 
 def predict_on_node(function: str, job: PredictionJob, log: Path) -> Ended | InputError:
     """The task: runs a share in a child, so that a native crash ends neither the worker nor the node."""
-    child = start_child(function, job, log)
+    try:
+        images = job.images if job.sums is None else copy_to_node(job.sums).folder
+    except (OSError, TrialSiteError) as error:
+        return Ended("failed", str(error))
+    child = start_child(function, replace(job, images=images, sums=None), log)
     try:
         while not isinstance(message := child.receive(None), Ended):
             if message is not None and message[0] == "refused":

@@ -11,10 +11,12 @@ from pathlib import Path
 from ensembling.ensemble_file import ENSEMBLE_FILE, EnsembleMember, EnsembleRecord, read_ensemble
 from search_spaces.trial_config import TrialConfig
 from segdata.errors import InputError
+from segdata.file_sums import FolderSums
 from segdata.images import IMAGE_SUFFIXES, list_images
 from segdata.instances import InstanceDataset
 from segdata.prediction_parts import ImageFile
 from segdata.predictions import PredictedImage
+from segdata.remote_folder import fetched_sums
 from segdata.views import PLAIN, View
 from segsweep.checkpoints import fetch_weights
 from segsweep.data_roles import RoleData, read_roles
@@ -79,6 +81,7 @@ class ImagesSource:
         fingerprint: Of the data set.
         classes: Of its truth; None if there is none.
         category_ids: Of its truth, parallel to `classes`.
+        sums: Of images that were fetched from a URL into `folder`, which other nodes do not have.
     """
 
     folder: Path
@@ -87,6 +90,7 @@ class ImagesSource:
     fingerprint: str
     classes: tuple[str, ...] | None = None
     category_ids: tuple[int, ...] = ()
+    sums: FolderSums | None = None
 
 
 def find_source(name: str, storage: Path, trial: int | None) -> Source:
@@ -297,4 +301,6 @@ def images_of_data(role: RoleData) -> ImagesSource:
     else:
         files, unreadable = opened(role.images, list(enumerate(role.names)))
         classes, category_ids = role.truth.classes, ()
-    return ImagesSource(role.images, files, unreadable, role.fingerprint, classes, category_ids)
+    url = role.remote.get(role.images)
+    sums = None if url is None else fetched_sums(url, role.images, frozenset(role.names))
+    return ImagesSource(role.images, files, unreadable, role.fingerprint, classes, category_ids, sums)

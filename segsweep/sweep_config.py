@@ -119,12 +119,15 @@ class PresetConfig(Section):
 
 
 class StorageConfig(Section):
-    """Where trials are kept, how many trials' weights, and a second place for checkpoints (a folder or fsspec URL)."""
+    """Where trials are kept, how many trials' weights, a second place for checkpoints (a folder or fsspec URL), and
+    whether each node reads images from a copy on its own disk.
+    """
 
     path: str = "runs"
     keep_checkpoints: Annotated[Whole, Field(ge=1)] = 5
     keep_epochs: Annotated[Whole, Field(ge=0, le=100)] = 0  # of each of these trials, beside the best
     checkpoints: str | None = None
+    cache_images: bool = False
 
 
 class TrackingConfig(Section):

@@ -6,7 +6,7 @@ started and nothing written.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,6 +21,8 @@ from search_spaces.wording import nearest_name
 from search_spaces.yaml_source import read_yaml
 from segdata.dataset_folder import open_dataset_folder
 from segdata.errors import DatasetError, SweepFileError
+from segdata.image_cache import is_url
+from segdata.remote_folder import place_of, problem_of
 from segscore.own_metric import OwnMetric
 from segsweep.objective_checks import check_objectives
 from segsweep.own_metrics import read_own_metrics
@@ -36,11 +38,15 @@ Locate = Callable[[Sequence[str | int]], str]  # key -> file, line and key
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """Absolute paths of one role: `annotations` for instance, `labels` for semantic, perhaps neither for unlabelled."""
+    """Absolute paths of one role: `annotations` for instance, `labels` for semantic, perhaps neither for unlabelled.
+
+    `remote` says of which of these folders the files are to be fetched first, and from which URL.
+    """
 
     images: Path
     annotations: Path | None = None
     labels: Path | None = None
+    remote: Mapping[Path, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,17 +300,35 @@ def _resolve_role(role: RoleConfig, task: str, name: str, folder: Path, locate: 
     if getattr(role, unwanted) is not None:
         problem = f"expected {wanted} for the task {task}, but got {unwanted}"
         raise SweepFileError.of(problem, where=locate((*key, unwanted)), cure=f"Write {wanted}, or change `task`")
-    images = _existing(role.images, folder, (*key, "images"), "a folder of images", locate)
+    remote: dict[Path, str] = {}
+    images = _folder(role.images, folder, (*key, "images"), "a folder of images", locate, remote)
     labels = getattr(role, wanted)
     if labels is None and name != "unlabelled":
         cure = f"Add {wanted}: PATH beside images"
         raise SweepFileError.of(f"expected {wanted} for {name}, but got none", where=locate(key), cure=cure)
     if labels is None:
+        if remote:
+            problem, cure = f"expected a folder for unlabelled, but got {role.images}", "Copy the images to a folder"
+            raise SweepFileError.of(problem, where=locate((*key, "images")), cure=cure)
         return Role(images)
     if task == "instance":
         path = _existing(labels, folder, (*key, wanted), "a COCO file", locate, is_file=True)
-        return Role(images, annotations=path)
-    return Role(images, labels=_existing(labels, folder, (*key, wanted), "a folder of label maps", locate))
+        return Role(images, annotations=path, remote=remote)
+    maps = _folder(labels, folder, (*key, wanted), "a folder of label maps", locate, remote)
+    return Role(images, labels=maps, remote=remote)
+
+
+def _folder(
+    text: str, folder: Path, key: Sequence[str | int], what: str, locate: Locate, remote: dict[Path, str]
+) -> Path:
+    """Returns a folder that exists, or the place on this machine for what a URL names, which `remote` then tells."""
+    if not is_url(text):
+        return _existing(text, folder, key, what, locate)
+    if (wanted := problem_of(text)) is not None:
+        raise SweepFileError.of(f"expected {wanted}, but got {text!r}", where=locate(key), cure="Correct the URL")
+    place = place_of(text)
+    remote[place] = text.rstrip("/")
+    return place
 
 
 def _existing(

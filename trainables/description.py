@@ -33,7 +33,8 @@ class RoleFiles:
 class DataDescription:
     """The data of a sweep as a trial sees it.
 
-    `statistics` are those of the train role; `classes` are in the order of the network's outputs.
+    `statistics` are those of the train role; `classes` are in the order of the network's outputs. `sums` lists images
+    and label maps with their SHA-256 where each node is to read a copy of its own.
     """
 
     task: Task
@@ -42,3 +43,4 @@ class DataDescription:
     val: RoleFiles
     statistics: ObjectStatistics | PixelStatistics
     fingerprint: str
+    sums: Path | None = None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segdata.errors import DatasetError
+from segdata.file_sums import FolderSums
 from segdata.images import image_size
 from segdata.prediction_parts import ImageFile
 from segdata.predictions import PredictedImage
@@ -56,6 +57,7 @@ class PredictionJob:
         batch: Most images, or windows of one image, that pass through the network together.
         share: Number of this process ...
         shares: ... of so many.
+        sums: What `images` holds, where each node is to read a copy of its own.
     """
 
     config: Path
@@ -80,6 +82,7 @@ class PredictionJob:
     threads: int = 1
     custom_imports: Sequence[str] = ()
     folder: Path | None = None  # where the user's own modules lie
+    sums: FolderSums | None = None
 
 
 def windows_of(view: View, windows: WindowChoice | None) -> WindowChoice | None:

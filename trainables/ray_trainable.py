@@ -22,6 +22,7 @@ from trainables.description import DataDescription
 from trainables.fork_server import Ended, start_server
 from trainables.kernel_kills import kernel_kills
 from trainables.limits import Limit, broken_at_once
+from trainables.node_images import on_this_node
 from trainables.requests import TrialRequest
 from trainables.trial_files import EpochScores, Outcome, TrialFiles
 
@@ -78,6 +79,7 @@ class TrialContext:
     keep_epochs: int = 0  # so many more whose weights a trial keeps
     keep_last: bool = False  # whether `best.pth` is to hold the last epoch, whatever the scores
     on_tune: bool = True  # whether Ray Tune hears of each epoch
+    shared: DataDescription | None = None  # what `config.py` names in the place of `data`, which lies on this node only
     computing: Mapping[str, Computing] = field(default_factory=dict)  # by model, where it is not as above
     site: Site | None = None  # of a cluster, whose nodes may differ
 
@@ -189,6 +191,7 @@ def run_to_outcome(
         for row in files.read_history():  # its driver may have died before it heard
             if (over := over_limit(context, row.scores, f"at epoch {row.epoch}")) is not None:
                 return over
+        context = at_this_node(context, files, deadline_s)
         kills = 0
         while True:
             outcome = run_once(config, context, files, deadline_s)
@@ -201,8 +204,28 @@ def run_to_outcome(
                 files.note(f"{outcome.reason}; starting again")
             else:
                 return outcome
+    except TrialOverError as over:
+        return over.outcome
+    except TrialSiteError as error:
+        return Outcome("failed", str(error))
     except OSError as error:  # the folder can't be written, so nothing can be trained there
         return Outcome("failed", f"{files.directory}: expected a writable folder, but got: {error.strerror}")
+
+
+def at_this_node(context: TrialContext, files: TrialFiles, deadline_s: float | None) -> TrialContext:
+    """Returns the context with the data where this node reads it.
+
+    Raises:
+        TrialOverError: The trial's time was up, or the user stopped it, while images were copied.
+        TrialSiteError: An image can't be had.
+    """
+
+    def refuse_if_over() -> None:
+        if (outcome := over_from_outside(context, files, deadline_s)) is not None:
+            raise TrialOverError(outcome)
+
+    data = on_this_node(context.data, files.note, refuse_if_over)
+    return context if data is context.data else replace(context, data=data, shared=context.data)
 
 
 def most_parts(config: Mapping[str, Any], processes: int) -> int:
@@ -251,6 +274,7 @@ def requests_of(
         until=config.get("until"),
         keep_epochs=context.keep_epochs,
         keep_last=context.keep_last,
+        shared=context.shared,
     )
     return [replace(first, rank=rank) for rank in range(context.processes)]
 
@@ -273,11 +297,9 @@ def run_processes(
 def follow(crew: Crew, files: TrialFiles, context: TrialContext, deadline_s: float | None) -> Outcome:
     """Passes reports on until the crew ends, its time is up, or it makes no progress."""
     while True:
-        left_s = None if deadline_s is None else deadline_s - time.time()
-        if left_s is not None and left_s <= 0:
-            return time_is_up(context, deadline_s)
-        if files.is_asked_to_stop():
-            return Outcome("asked-to-stop", "ended by `segsweep stop-trial`")
+        if (over := over_from_outside(context, files, deadline_s)) is not None:
+            return over
+        left_s = None if deadline_s is None else max(0.0, deadline_s - time.time())
         patience_s = context.stall_s if crew.place else max(context.stall_s, START_S)
         if time.monotonic() - crew.heard_s > patience_s:
             crew.write_stacks()
@@ -301,6 +323,21 @@ def follow(crew: Crew, files: TrialFiles, context: TrialContext, deadline_s: flo
                 return over
             crew.answer("go on")
             crew.heard()  # Tune may have thought about it for long
+
+
+class TrialOverError(Exception):
+    """The trial is over before its training began."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.reason)
+        self.outcome = outcome
+
+
+def over_from_outside(context: TrialContext, files: TrialFiles, deadline_s: float | None) -> Outcome | None:
+    """Returns the end of a trial whose deadline has passed or that the user stopped; None if it goes on."""
+    if deadline_s is not None and time.time() >= deadline_s:
+        return time_is_up(context, deadline_s)
+    return Outcome("asked-to-stop", "ended by `segsweep stop-trial`") if files.is_asked_to_stop() else None
 
 
 def time_is_up(context: TrialContext, deadline_s: float | None) -> Outcome:

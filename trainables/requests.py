@@ -14,7 +14,10 @@ __all__ = ["AverageRequest", "TrialRequest", "WeightsRequest"]
 
 @dataclass(frozen=True, slots=True)
 class TrialRequest:
-    """One trial to train, from its `last.pth` if `directory` holds one."""
+    """One trial to train, from its `last.pth` if `directory` holds one.
+
+    `data` is read; `shared`, if given, is the same data as `config.py` names it for all nodes.
+    """
 
     trial: TrialConfig
     data: DataDescription
@@ -38,6 +41,7 @@ class TrialRequest:
     until: int | None = None  # the epoch after whose validation training ends; None = the plan's end
     keep_epochs: int = 0  # so many more whose weights are kept
     keep_last: bool = False  # whether `best.pth` is to hold the last epoch, whatever the scores
+    shared: DataDescription | None = None
 
 
 @dataclass(frozen=True, slots=True)

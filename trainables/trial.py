@@ -24,6 +24,7 @@ from trainables.augmentation.register import register_augmentation
 from trainables.config import build_config, exported_config
 from trainables.costs import CostHook, parameters_millions
 from trainables.data_parallel import WaitHook, join_processes, put_data_parallel, wait_for_all
+from trainables.description import DataDescription
 from trainables.devices import refuse_on_cpu, trains_on_gpu_only
 from trainables.evaluators import evaluator_config, register_evaluators
 from trainables.heartbeat import HeartbeatHook
@@ -55,20 +56,13 @@ def train(request: TrialRequest, connection: Connection) -> None:
     join_processes(request)
     files = TrialFiles(request.directory)
     require_precision(request.trial)
-    config = build_config(
-        request.trial,
-        request.data,
-        seed=request.seed,
-        loader_workers=request.loader_workers,
-        metric=request.metric,
-        mode=request.mode,
-        processes=request.processes,
-    )
+    config = config_of(request, request.data)
     if trains_on_gpu_only(config["model"]) and not torch.cuda.is_available():
         raise refuse_on_cpu(request.trial.model.name, "model")
     placed = () if files.last.is_file() else initial_weights(request)
     if request.rank == 0:
-        exported_config(config).dump(files.config)
+        named = config if request.shared is None else config_of(request, request.shared)
+        exported_config(named).dump(files.config)
     batch_size = config["train_dataloader"]["batch_size"]
     with memory_errors_told(f"a batch of {batch_size} images in {request.parts} part(s)"):
         runner = build_runner(config, request, files)
@@ -77,6 +71,19 @@ def train(request: TrialRequest, connection: Connection) -> None:
         if request.rank == 0 and "parameters_M" in request.costs:
             connection.send(("built", {"parameters_M": parameters_millions(runner.model)}))
         runner.train()
+
+
+def config_of(request: TrialRequest, data: DataDescription) -> dict[str, Any]:
+    """Returns the trial's config for data that lies where `data` says."""
+    return build_config(
+        request.trial,
+        data,
+        seed=request.seed,
+        loader_workers=request.loader_workers,
+        metric=request.metric,
+        mode=request.mode,
+        processes=request.processes,
+    )
 
 
 def add_hooks(

@@ -24,6 +24,7 @@ from segsweep.data_roles import SweepRoles, read_roles
 from segsweep.ensembles.fold_tasks import FoldTask, record, run_tasks
 from segsweep.ensembles.folded_trial import FoldedTrial
 from segsweep.ensembles.pool import Pool, pool_of
+from segsweep.image_sums import with_sums
 from segsweep.initial_weights import other_sweeps
 from segsweep.launch_checks import refuse_other_data
 from segsweep.ray_session import ray_session
@@ -119,7 +120,7 @@ def train_missing(
 
     say_what_may_have_seen(missing, console)
     local = other_sweeps(sweep, RunFolder(sweep.path))
-    data = describe_folds(pool, roles, {fold for _, fold in missing})
+    data = describe_folds(sweep, pool, roles, {fold for _, fold in missing}, console)
     for one in {one.name: one for one, _ in missing}.values():
         place_parts(initial_parts(one.trial.model, sweep.config.task, local), sweep.folder, sweep.weights)
     for one, fold in missing:
@@ -154,8 +155,12 @@ def say_what_may_have_seen(missing: Sequence[tuple[FoldedTrial, int]], console: 
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def describe_folds(pool: Pool, roles: SweepRoles, folds: set[int]) -> dict[int, DataDescription]:
+def describe_folds(
+    sweep: Sweep, pool: Pool, roles: SweepRoles, folds: set[int], console: Console
+) -> dict[int, DataDescription]:
     """Writes the files of these folds, and returns what their networks are told.
+
+    The images of all folds are the same, and so are a node's copies of them.
 
     What a configuration fits to the data set (anchors, limits of objects) is fitted to the sweep's train role as in
     the search, so that all its networks keep to the same limits.
@@ -164,7 +169,7 @@ def describe_folds(pool: Pool, roles: SweepRoles, folds: set[int]) -> dict[int, 
     for fold in sorted(folds):
         own, folder = pool.fold(fold), pool.folder / "data" / f"fold-{fold}"
         own.write(folder)
-        described = own.describe(folder)
+        described = with_sums(sweep, own, own.describe(folder), pool.folder / "data", console)
         descriptions[fold] = replace(described, statistics=with_counts(fitted, described.statistics))
     return descriptions
 

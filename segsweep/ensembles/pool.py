@@ -46,7 +46,7 @@ class Pool:
     def fold(self, number: int) -> SweepRoles:
         """Returns what the network of a fold trains on, and as `val` what is held out."""
         fold, data = self.split.folds[number], self.data
-        where = Role(data.images, labels=data.labels)
+        where = Role(data.images, labels=data.labels, remote=data.remote)
         parts = {"train": fold.train, "val": fold.val}
         return SweepRoles({name: role_data(data.truth.subset(names), where) for name, names in parts.items()})
 
@@ -92,7 +92,7 @@ def pooled(parts: Mapping[str, RoleData], folder: Path) -> RoleData:
     listed = {name: role.names for name, role in parts.items()}
     names = distinct_names(listed, by_stem=not is_instance)
     together = len({(place_of(role.images), place_of(role.labels)) for role in parts.values()}) == 1
-    where = Role(first.images, labels=first.labels)
+    where = Role(first.images, labels=first.labels, remote=first.remote)
     if not together:
         where = Role(folder / "images", labels=None if is_instance else folder / "labels")
     truth = joined_truth([role.truth for role in parts.values()], names, where)
@@ -166,16 +166,21 @@ def place_links(parts: Mapping[str, RoleData], names: tuple[dict[str, str], ...]
     with new_folder(folder) as fresh:
         for role, new in zip(parts.values(), names, strict=True):
             for name in role.names:
-                link(role.images / name, fresh / "images" / new[name])
+                place_file(role.images / name, fresh / "images" / new[name], role)
                 if role.labels is not None:
-                    link(role.labels / label_name(name), fresh / "labels" / label_name(new[name]))
+                    place_file(role.labels / label_name(name), fresh / "labels" / label_name(new[name]), role)
             if isinstance(role.truth, SemanticDataset):
                 write_classes(fresh / "labels", role.truth.classes, role.truth.ignore_index)
 
 
-def link(source: Path, target: Path) -> None:
-    """Makes a symbolic link, or a copy where the file system has none."""
+def place_file(source: Path, target: Path, role: RoleData) -> None:
+    """Makes a symbolic link; a copy of what was fetched from a URL, which lies on this machine only, and where the file
+    system has no links.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
+    if role.remote:
+        shutil.copyfile(source, target)
+        return
     try:
         target.symlink_to(os.path.abspath(source))
     except OSError:

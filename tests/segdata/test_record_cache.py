@@ -101,7 +101,7 @@ def test_a_settled_source_is_not_even_read_again(
         raise OSError(errno.EROFS, "the source was read, or the folder written to")
 
     monkeypatch.setattr(record_cache, "_digest", fail)
-    monkeypatch.setattr(record_cache, "_locked", fail)
+    monkeypatch.setattr(record_cache, "node_lock", fail)
     assert read(source, tmp_path / "builds") == [b"one", b"two"]
     assert len(os.listdir(tmp_path / "builds")) == 1
 

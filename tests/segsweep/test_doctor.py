@@ -11,6 +11,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from segdata.file_sums import hash_files
+from segdata.image_cache import copy_to_node
 from segsweep import doctor as rows
 from segsweep.cli.doctor import doctor
 from segsweep.doctor import Check, Machine, run_checks
@@ -174,6 +176,17 @@ def test_memory_counts_within_the_containers_limit(tmp_path: Path) -> None:
     assert rows.container_free(tmp_path) == 1 * GB
 
 
+def test_what_copies_of_images_take_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGSWEEP_CACHE", str(tmp_path / "cache"))
+    machine = Machine(storage=tmp_path, tracking_uri="")
+    assert rows.check_image_cache(machine) == Check("image cache", "ok", "empty")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(b"a")
+    copy_to_node(hash_files(tmp_path / "images", ["a.png"]))
+    found = f"1 files, 0.0 GB; no trial running: rm -r {tmp_path}/cache/images"
+    assert rows.check_image_cache(machine) == Check("image cache", "ok", found)
+
+
 def run_command(monkeypatch: pytest.MonkeyPatch, *checks: Check, arguments: list[str]) -> tuple[int, str]:
     monkeypatch.setattr(rows, "CHECKS", tuple(lambda machine, check=check: check for check in checks))
     app = typer.Typer()
@@ -206,4 +219,4 @@ def test_warnings_alone_are_no_failure_and_json_is_the_rows(monkeypatch: pytest.
 def test_the_machine_that_runs_the_tests_is_well(tmp_path: Path) -> None:
     checks = run_checks(Machine(storage=tmp_path, tracking_uri=f"sqlite:///{tmp_path}/m.db", start_ray=True))
     assert [check for check in checks if check.status == "fail"] == []
-    assert len(checks) == 10
+    assert len(checks) == 11

@@ -5,8 +5,7 @@ Files of the user's, imported by `custom_imports`, play the fault inside the pro
 
 import os
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -172,20 +171,6 @@ def test_an_image_that_cannot_be_read_is_named(
     assert outcome.reason == (
         f"{victim}: expected a readable image, but got: {found}. Restore the file, then run `segsweep data check`"
     )
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 8 MiB where the trial's folder lies."""
-    folder = tmp_path / "0000"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.root
