@@ -24,7 +24,7 @@ from segdata.labelmaps import CLASSES_FILE
 from segdata.node_lock import node_lock
 from segdata.record_cache import cache_folder
 
-__all__ = ["fetch_folder", "fetched_sums", "place_of", "problem_of"]
+__all__ = ["fetch_folder", "fetched_sums", "place_of", "problem_of", "reading_problem"]
 
 DIGEST_DIGITS = 16
 MARKS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "created")  # one store each
@@ -40,6 +40,19 @@ def problem_of(url: str) -> str | None:
         return "a protocol that fsspec knows (s3, gs, abfs, sftp ...)"
     except ImportError as error:
         return f"a protocol whose package is installed ({str(error).splitlines()[0]})"
+    return None
+
+
+def reading_problem(url: str, name: str) -> str | None:
+    """Tells why this machine can't read a file below a URL: "expected X, but got Y"; None if it can. Reads one byte."""
+    if (wanted := problem_of(url)) is not None:
+        return f"expected {wanted}, but got {url}"
+    where = f"{url.rstrip('/')}/{name}"
+    try:
+        with fsspec.open(where, "rb") as stream:
+            stream.read(1)
+    except Exception as error:  # file systems raise errors of kinds of their own
+        return f"expected {where} to be readable, but got: {first_line(error)}"
     return None
 
 
@@ -146,12 +159,15 @@ def troubles_told(url: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        told = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DatasetError.of(
-            f"expected a folder on an object store that can be read, but got: {told}",
+            f"expected a folder on an object store that can be read, but got: {first_line(error)}",
             where=url,
             cure="Check it, and this machine's credentials.",
         ) from error
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def no_room(url: str, error: OSError) -> DatasetError:

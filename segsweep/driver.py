@@ -26,12 +26,12 @@ from segsweep.ending import Extension, budget_of, extended, over, record_end, re
 from segsweep.image_sums import with_sums
 from segsweep.initial_weights import keep_copies
 from segsweep.launch_checks import Checked, check_sweep
+from segsweep.launch_resources import launch_resources
 from segsweep.leaderboard import rank
 from segsweep.pareto import numbers_on_front
-from segsweep.preflight import check_devices
 from segsweep.progress import ProgressObserver
 from segsweep.ray_session import ray_session
-from segsweep.resources import TrialResources, cluster_nodes, this_machine, trial_resources
+from segsweep.resources import TrialResources, cluster_nodes, this_machine
 from segsweep.run_folder import Origin, RunFolder
 from segsweep.search.budget import End, Spent
 from segsweep.search.generations import PopulationSearcher
@@ -144,8 +144,7 @@ def refuse_taken_name(sweep: Sweep, folder: RunFolder) -> None:
 
 def launch(sweep: Sweep, folder: RunFolder, console: Console, address: str | None) -> SweepResult:
     """Checks everything, starts Ray and opens the store side by side, then writes the folder and runs."""
-    config = sweep.config
-    console.print(f"checking data and space of {config.name}", highlight=False)
+    console.print(f"checking data and space of {sweep.config.name}", highlight=False)
     checked = check_sweep(sweep, folder, console)
     check_store(sweep, checked.origin)
     with ExitStack() as stack:
@@ -155,13 +154,7 @@ def launch(sweep: Sweep, folder: RunFolder, console: Console, address: str | Non
             fleet = checked_fleet(sweep, checked.roles, checked.local, console)
         nodes = this_machine() if address is None else cluster_nodes()
         gpus_gb = gpu_memory_here() if fleet is None else fleet.checked.gpus_gb
-        try:
-            resources = trial_resources(config.resources, config.budget.concurrent, nodes, gpus_gb)
-            check_devices(
-                sweep.space, config.task, resources.gpu, {name: one.gpu for name, one in resources.models.items()}
-            )
-        except InputError as error:
-            raise InputError(f"{sweep.source or 'sweep'}: {error}") from error
+        resources = launch_resources(sweep, nodes, gpus_gb)
         pool = stack.enter_context(ThreadPoolExecutor(1))
         opening: Future[SweepRecorder] = pool.submit(open_recorder, sweep, checked.origin, run_tags(sweep, checked))
         if address is None:

@@ -10,17 +10,18 @@ from typing import Any
 
 import yaml
 
-__all__ = ["BOOTSTRAP_FILE", "nodes_to_come"]
+__all__ = ["BOOTSTRAP_FILE", "HEAD", "nodes_to_come"]
 
 BOOTSTRAP_FILE = "~/ray_bootstrap_config.yaml"  # the presets hand it to `ray start --autoscaling-config`
 COUNTED = ("CPU", "GPU")
+HEAD = "node:__internal_head__"  # what Ray counts as a resource of the head
 
 
 def nodes_to_come(present: Sequence[Mapping[str, float]], file: Path) -> list[dict[str, float]]:
     """Returns the resources of each worker that is not up yet; none for kinds whose size the file does not say.
 
     Args:
-        present: Resources of the nodes that are up.
+        present: Resources of the nodes that are up, the head among them.
         file: What `ray up` left.
 
     Raises:
@@ -33,7 +34,7 @@ def nodes_to_come(present: Sequence[Mapping[str, float]], file: Path) -> list[di
         size = size_of(kind.get("resources", {}))
         if name == config["head_node_type"] or not any(size.values()):
             continue
-        up = sum(size_of(node) == size for node in present)
+        up = sum(size_of(node) == size and HEAD not in node for node in present)
         come += [size] * max(0, min(kind.get("max_workers", 0), most) - up)
     return come
 

@@ -54,11 +54,13 @@ def run_tasks(
 
 
 def needs_of(job: PredictionJob) -> Needs:
-    """Returns what every node must hold: the images that are left, the model, the user's modules."""
-    left = {file.image.file_name: file.num_bytes for file in job.files if file.image.file_name in job.missing}
-    files = [Files("the images", job.images, left)]
-    files += [files_at("the model", path.parent, [path.name]) for path in (job.config, job.checkpoint)]
-    needs = Needs(files)
+    """Returns what every node must hold or reach: the images that are left, the model, the user's modules."""
+    files = [files_at("the model", path.parent, [path.name]) for path in (job.config, job.checkpoint)]
+    if job.sums is None:
+        left = {file.image.file_name: file.num_bytes for file in job.files if file.image.file_name in job.missing}
+        needs = Needs([Files("the images", job.images, left), *files])
+    else:
+        needs = Needs(files, remote={job.sums.source: job.sums.files[0].name})
     return needs if job.folder is None else with_modules(needs, job.custom_imports, job.folder)
 
 

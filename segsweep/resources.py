@@ -17,7 +17,7 @@ from ray._private.utils import get_num_cpus
 from ray.tune import PlacementGroupFactory
 
 from segdata.errors import InputError
-from segsweep.nodes_to_come import BOOTSTRAP_FILE, nodes_to_come
+from segsweep.nodes_to_come import BOOTSTRAP_FILE, HEAD, nodes_to_come
 from segsweep.resources_config import ModelResourcesConfig, ResourcesConfig
 
 __all__ = ["TrialResources", "cluster_nodes", "gpus_in_reach", "places", "this_machine", "trial_resources"]
@@ -118,7 +118,7 @@ def cluster_nodes() -> list[Node]:
 def is_head() -> bool:
     """Tells whether this process is on the cluster's head."""
     here = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-    heads = [node for node in ray.nodes() if "node:__internal_head__" in node["Resources"]]  # type: ignore[no-untyped-call]
+    heads = [node for node in ray.nodes() if HEAD in node["Resources"]]  # type: ignore[no-untyped-call]
     return any(node["NodeManagerAddress"] == here for node in heads)
 
 

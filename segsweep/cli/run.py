@@ -46,10 +46,11 @@ def check(sweep: Annotated[Path, typer.Argument(help="The sweep file.")], addres
     from segsweep.run_folder import RunFolder
 
     console, folder = Console(highlight=False, soft_wrap=True, markup=False), RunFolder(loaded.path)
-    wanted = loaded.config.resources
-    gpu = gpus_in_reach(wanted)
-    by_model = {name: gpus_in_reach(own, gpu) for name, own in wanted.models.items()}
-    check_devices(loaded.space, loaded.config.task, gpu, by_model)
+    if address is None:  # a cluster has devices of its own
+        wanted = loaded.config.resources
+        gpu = gpus_in_reach(wanted)
+        by_model = {name: gpus_in_reach(own, gpu) for name, own in wanted.models.items()}
+        check_devices(loaded.space, loaded.config.task, gpu, by_model)
     checked = check_sweep(loaded, folder, console)
     roles = checked.roles
     if address is not None:

@@ -13,8 +13,9 @@ from segsweep.clusters.site import NodeSite, node_site
 from segsweep.clusters.sweep_needs import sweep_needs
 from segsweep.data_roles import SweepRoles
 from segsweep.launch_checks import Checked
+from segsweep.launch_resources import launch_resources
 from segsweep.ray_session import ray_session
-from segsweep.resources import TrialResources, cluster_nodes, trial_resources
+from segsweep.resources import TrialResources, cluster_nodes
 from segsweep.sweep_file import Sweep
 
 __all__ = ["Fleet", "check_on_cluster", "checked_fleet"]
@@ -64,9 +65,9 @@ def check_on_cluster(sweep: Sweep, checked: Checked, address: str, console: Cons
     """Checks the nodes of a cluster and what a trial would get there, and starts nothing.
 
     Raises:
-        InputError: No cluster answers at `address`, a node is not fit, or none could supply what a trial asks for.
+        InputError: No cluster answers at `address`, a node is not fit, or none could supply what a trial asks for or a
+            model needs.
     """
     with ray_session(address, console):
         fleet = checked_fleet(sweep, checked.roles, checked.local, console)
-        config = sweep.config
-        trial_resources(config.resources, config.budget.concurrent, cluster_nodes(), fleet.checked.gpus_gb)
+        launch_resources(sweep, cluster_nodes(), fleet.checked.gpus_gb)

@@ -1,13 +1,15 @@
-"""What nodes must hold besides the software: images, label maps, weights, the user's modules.
+"""What nodes must hold or reach besides the software: images, label maps, weights, the user's modules.
 
-Names and sizes only: reading all bytes on all nodes would take as long as a trial.
+Names and sizes only: reading all bytes on all nodes would take as long as a trial. Imports fsspec for URLs.
 """
 
 import importlib.machinery
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from segdata.remote_folder import reading_problem
 
 __all__ = ["Files", "Needs", "files_at", "problem_of", "with_modules"]
 
@@ -30,12 +32,14 @@ class Needs:
         published: Files of published weights; each node has a folder of its own for them.
         weights: That folder if the sweep file names one.
         modules: Python modules that are installed.
+        remote: Folders at URLs, from which a node fetches files itself, each with a file to try.
     """
 
     files: Sequence[Files] = ()
     published: Mapping[str, int] = field(default_factory=dict)
     weights: Path | None = None
     modules: Sequence[str] = ()
+    remote: Mapping[str, str] = field(default_factory=dict)
 
 
 def files_at(what: str, folder: Path, names: Iterable[str]) -> Files:
@@ -58,11 +62,11 @@ def with_modules(needs: Needs, names: Sequence[str], folder: Path) -> Needs:
             continue
         found = [path for place in places for path in sorted(place.rglob("*.py"))] or [Path(str(spec.origin))]
         files.append(files_at(f"custom_imports {name}", folder, (str(path.relative_to(folder)) for path in found)))
-    return Needs(files, needs.published, needs.weights, installed)
+    return replace(needs, files=files, modules=installed)
 
 
 def problem_of(needs: Needs) -> str | None:
-    """Says what this machine lacks of it: "expected X, but got Y"; None if it has all."""
+    """Says what this machine lacks or can't reach of it: "expected X, but got Y"; None if it has all."""
     published = []
     if needs.published:
         from trainables.initial_parts import weights_folder  # loads mmengine, which a trial's actor does without
@@ -74,7 +78,8 @@ def problem_of(needs: Needs) -> str | None:
     for name in needs.modules:
         if importlib.machinery.PathFinder.find_spec(name, sys.path) is None:
             return f"expected the module {name} (custom_imports), but it is not installed"
-    return None
+    problems = (reading_problem(url, name) for url, name in needs.remote.items())
+    return next((problem for problem in problems if problem is not None), None)
 
 
 def problem_of_files(files: Files) -> str | None:

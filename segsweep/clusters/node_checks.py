@@ -121,7 +121,8 @@ def refuse_unfit(
     lacking = [f"node {node}: {found.problem}" for node, found in facts.items() if found.problem is not None]
     if lacking:
         raise InputError(
-            f"{'; '.join(lacking)}. Put it on that node at the same path as here, or on a file system that all share."
+            f"{'; '.join(lacking)}. Give that node what is here: files at the same path, or on a file system that all "
+            "share; packages; credentials."
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from segsweep.clusters.autoscaler import nodes_to_come
+from segsweep.clusters.autoscaler import nodes_that_start
 
 __all__ = ["WaitingCallback", "waiting_told"]
 
@@ -32,7 +32,7 @@ class WaitingCallback(Callback):
         self,
         tell: Callable[[str], None],
         placed: Callable[[str], None],
-        coming: Callable[[], Mapping[str, int]] = nodes_to_come,
+        coming: Callable[[], Mapping[str, int]] = nodes_that_start,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.tell, self.placed, self.coming, self.clock = tell, placed, coming, clock

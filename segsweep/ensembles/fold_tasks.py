@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from rich.console import Console
 
 from search_spaces.trial_config import TrialConfig
-from segdata.errors import InputError
+from segdata.errors import InputError, TrialSiteError
 from segsweep.ensembles.folded_trial import FoldedTrial
 from segsweep.resources import TrialResources
 from trainables.ray_trainable import TrialContext, train_alone
@@ -89,10 +89,17 @@ def train_fold(trial: TrialConfig, context: TrialContext, directory: Path) -> Ou
 def as_task(resources: TrialResources, max_retries: int) -> Any:
     """Returns the Ray task.
 
+    One that finds itself on a node that is not fit is tried elsewhere, as a trial is.
+
     A worker's fork server sees the GPU of the worker's first task for good. Ray gives each task with a GPU a worker of
     its own if the GPU is asked for where the task is made, but not by `options`; a test pins it.
     """
-    made = ray.remote(num_cpus=resources.cpu, num_gpus=resources.gpu, max_retries=max_retries)
+    made = ray.remote(
+        num_cpus=resources.cpu,
+        num_gpus=resources.gpu,
+        max_retries=max_retries,
+        retry_exceptions=[TrialSiteError],
+    )
     return made(train_fold)
 
 
@@ -100,6 +107,8 @@ def outcome_of(done: "ray.ObjectRef[Outcome]") -> Outcome:
     """Returns how a network's training ended, also where Ray lost it."""
     try:
         outcome: Outcome = ray.get(done)
+    except RayTaskError as error:  # the last node that it was tried on was not fit either
+        return Outcome("failed", str(error.cause))
     except RayError as error:
         return Outcome("failed", (str(error).strip() or type(error).__name__).splitlines()[0])
     return outcome

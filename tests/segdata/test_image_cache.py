@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -30,7 +31,9 @@ bring = image_cache.Copier.bring
 def slow(self, file):
     if file.name == "plate/c.png":
         (self.partials / "half").write_bytes(b"x")
-        time.sleep(float(sys.argv[3]))
+        last = time.monotonic() + 600
+        while not Path(sys.argv[3]).exists() and time.monotonic() < last:
+            time.sleep(0.01)
     bring(self, file)
     (Path(sys.argv[2]) / file.name.replace("/", "-")).touch()
 
@@ -74,10 +77,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def slow_copier(shared: Path, signs: Path, pause_s: float) -> "subprocess.Popen[str]":
-    """Starts a process that copies: it pauses before the last file; `signs` takes the names of those that are done."""
+def slow_copier(shared: Path, signs: Path) -> "subprocess.Popen[str]":
+    """Starts a process that copies: it waits for `signs.go` before the last file; `signs` takes the names of those that
+    are done.
+    """
     signs.mkdir()
-    command = [sys.executable, "-c", SLOW_PROCESS, str(shared), str(signs), str(pause_s), *NAMES]
+    command = [sys.executable, "-c", SLOW_PROCESS, str(shared), str(signs), f"{signs}.go", *NAMES]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
@@ -191,7 +196,7 @@ def test_a_file_that_is_not_there_is_named(cache: Path, shared: Path) -> None:
 def test_after_a_copier_was_killed_the_next_one_fetches_the_rest(
     cache: Path, shared: Path, reads: list[str], tmp_path: Path
 ) -> None:
-    process = slow_copier(shared, tmp_path / "signs", 600.0)
+    process = slow_copier(shared, tmp_path / "signs")
     wait_for(lambda: len(os.listdir(tmp_path / "signs")) == 2 and len(list(cache.rglob("half"))) == 1)
     process.kill()
     process.communicate()
@@ -204,17 +209,23 @@ def test_after_a_copier_was_killed_the_next_one_fetches_the_rest(
 
 
 def test_processes_at_once_copy_once(cache: Path, shared: Path, reads: list[str], tmp_path: Path) -> None:
-    process = slow_copier(shared, tmp_path / "signs", 1.0)
-    wait_for(lambda: len(os.listdir(tmp_path / "signs")) == 2)
+    process = slow_copier(shared, tmp_path / "signs")
+    waiting = [Event() for _ in range(3)]
     with ThreadPoolExecutor(3) as pool:
-        copies = list(pool.map(copy_to_node, [hash_files(shared, NAMES)] * 3))
+        try:
+            wait_for(lambda: len(os.listdir(tmp_path / "signs")) == 2)
+            copying = [pool.submit(copy_to_node, hash_files(shared, NAMES), one.set) for one in waiting]
+            wait_for(lambda: all(one.is_set() for one in waiting))
+        finally:
+            (tmp_path / "signs.go").touch()
+        copies = [one.result() for one in copying]
     assert process.communicate(timeout=60)[0] == "3\n"
     assert reads == [] and [copy.fetched for copy in copies] == [0, 0, 0]
     assert contents(copies[0].folder) == contents(shared)
 
 
 def test_who_waits_may_give_up(cache: Path, shared: Path, tmp_path: Path) -> None:
-    process = slow_copier(shared, tmp_path / "signs", 600.0)
+    process = slow_copier(shared, tmp_path / "signs")
     wait_for(lambda: len(os.listdir(tmp_path / "signs")) == 2)
 
     def stop() -> None:

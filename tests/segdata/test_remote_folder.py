@@ -10,7 +10,7 @@ import pytest
 
 from segdata.errors import DatasetError
 from segdata.image_cache import Copier, copy_to_node
-from segdata.remote_folder import fetch_folder, fetched_sums, place_of, problem_of
+from segdata.remote_folder import fetch_folder, fetched_sums, place_of, problem_of, reading_problem
 
 URL = "memory://nuclei/images"
 
@@ -112,6 +112,16 @@ def test_protocols_that_cannot_be_used_are_told_apart() -> None:
     assert problem_of(URL) is problem_of("s3://bucket/images") is None
     assert problem_of("s33://bucket/images") == "a protocol that fsspec knows (s3, gs, abfs, sftp ...)"
     assert "gcsfs" in str(problem_of("gs://bucket/images"))
+
+
+def test_whether_a_machine_reaches_a_file_is_tried_by_reading_it(store: Any, s3: str) -> None:
+    assert reading_problem(URL, "plate/b.PNG") is None
+    assert str(reading_problem("s3://nobucket/x", "a.png")).startswith(
+        "expected s3://nobucket/x/a.png to be readable, but got: "
+    )
+    assert reading_problem("s33://bucket", "a.png") == (
+        "expected a protocol that fsspec knows (s3, gs, abfs, sftp ...), but got s33://bucket"
+    )
 
 
 def test_the_cache_is_left_whole(store: Any, cache: Path) -> None:

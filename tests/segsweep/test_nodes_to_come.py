@@ -34,6 +34,7 @@ def test_all_workers_of_the_preset_may_come_to_a_lone_head(left_by_ray: Path) ->
 
 def test_who_is_up_does_not_come_again(left_by_ray: Path) -> None:
     assert nodes_to_come([HEAD, T4 | {"memory": 1e10}], left_by_ray).count(T4) == 14  # one less of each such kind
+    assert nodes_to_come([HEAD | T4], left_by_ray).count(T4) == 16  # a head of their size is none of them
 
 
 def test_machines_whose_size_is_not_known_are_not_counted(tmp_path: Path) -> None:

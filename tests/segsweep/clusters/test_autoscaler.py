@@ -1,16 +1,18 @@
-"""Ray's own autoscaler with nodes that are processes here: trials that wait make it grow, idle nodes go again.
+"""Both of Ray's autoscalers with nodes that are processes here: a sweep for machines that are not up is accepted, its
+trials make the cluster grow, and idle nodes go again.
 
-`ray.cluster_utils.AutoscalingCluster` is not used: it ends every Ray on the machine.
+`ray.cluster_utils.AutoscalingCluster` is not used: it ends every Ray on the machine, and lacks a file in Ray's wheel.
 """
 
 import io
-import json
 import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -19,15 +21,19 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 import ray
+import yaml
+from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 from rich.console import Console
 
 from search_spaces.space import Space
-from segsweep import tuning
+from segdata.errors import InputError
+from segsweep import resources, tuning
 from segsweep.clusters import waiting
 from segsweep.clusters.nodes import alive_nodes
 from segsweep.clusters.waiting import WaitingCallback
 from segsweep.ray_session import ray_session
-from segsweep.resources import TrialResources, cluster_nodes
+from segsweep.resources import cluster_nodes, trial_resources
+from segsweep.resources_config import ResourcesConfig
 from segsweep.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -36,6 +42,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 SOON_S = 120.0
+V2 = {"RAY_enable_autoscaler_v2": "1", "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID}  # as `ray up` starts a head
 
 
 def config_of(address: str) -> dict[str, Any]:
@@ -46,7 +53,9 @@ def config_of(address: str) -> dict[str, Any]:
         "upscaling_speed": 1.0,
         "idle_timeout_minutes": 0.1,
         "provider": {
-            "type": "fake_multinode",
+            "type": "external",  # by its name Ray would look for that file
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "launch_multiple": True,
             "use_node_id_as_ip": True,
             "disable_node_updaters": True,
             "disable_launch_config_check": True,
@@ -83,37 +92,50 @@ def until(true: Callable[[], bool], log: Path) -> None:
         time.sleep(0.2)
 
 
-@pytest.fixture
-def address() -> Iterator[str]:
-    """A head node with the autoscaler beside it; all its processes go at the end."""
+@dataclass(frozen=True)
+class Growing:
+    """A cluster that grows: where it is, its cluster file, what its processes print."""
+
+    address: str
+    file: Path
+    log: Path
+
+
+@pytest.fixture(params=["v1", "v2"])
+def growing(request: pytest.FixtureRequest) -> Iterator[Growing]:
+    """A head node with an autoscaler beside it; all its processes go at the end."""
     where = f"{ray.util.get_node_ip_address()}:{free_port()}"
-    environment = os.environ | {
-        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
-        "RAY_FAKE_CLUSTER": "1",
-        "RAY_AUTH_MODE": "disabled",
-    }
+    settings = {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1", "RAY_AUTH_MODE": "disabled"}
+    settings |= {"RAY_enable_autoscaler_v2": "0"} if request.param == "v1" else V2
     with TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:  # a socket's path must be short
-        config, log = Path(folder) / "cluster.json", Path(folder) / "log"
-        config.write_text(json.dumps(config_of(where)))
-        command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=0"]
+        config, log = Path(folder) / "cluster.yaml", Path(folder) / "log"
+        config.write_text(yaml.safe_dump(config_of(where)))
+        command = [
+            str(Path(sys.executable).with_name("ray")),
+            "start",
+            "--head",
+            "--block",
+            "--num-cpus=0",
+            "--num-gpus=0",
+        ]
         command += [f"--port={where.rpartition(':')[2]}", f"--autoscaling-config={config}", f"--temp-dir={folder}/r"]
         command += ["--include-dashboard=false", "--dashboard-agent-listen-port=0"]
         with log.open("w") as stream:
-            head = psutil.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT)
+            head = psutil.Popen(command, env=os.environ | settings, stdout=stream, stderr=subprocess.STDOUT)
         try:
             until(lambda: "Ray runtime started" in log.read_text() or head.poll() is not None, log)
             assert head.poll() is None, log.read_text()
-            yield where
+            yield Growing(where, config, log)
         finally:
             processes = [head, *head.children(recursive=True)]
             for process in processes:
-                if process.is_running():
+                with suppress(psutil.NoSuchProcess):
                     process.kill()
             psutil.wait_procs(processes, 30)
 
 
 def test_waiting_trials_make_the_cluster_grow_and_idle_nodes_go(
-    address: str,
+    growing: Growing,
     search: Callable[..., "Search"],
     space_of: Callable[..., Space],
     tmp_path: Path,
@@ -140,18 +162,22 @@ def test_waiting_trials_make_the_cluster_grow_and_idle_nodes_go(
     monkeypatch.setattr(waiting, "PATIENCE_S", 0.5)
     monkeypatch.setattr(waiting, "LOOK_S", 0.1)
     said: list[str] = []
-    log = tmp_path / "said"
-    log.write_text("")
-    with ray_session(address, Console(file=io.StringIO())):
-        assert len(alive_nodes()) == 1
-        until(lambda: {"CPU": 2.0, "GPU": 1.0} in [dict(node) for node in cluster_nodes()], log)  # what may come
+    asked = ResourcesConfig(cpu=2, gpu=1)
+    with ray_session(growing.address, Console(file=io.StringIO())):
+        (head,) = alive_nodes()
+        monkeypatch.setattr(resources, "BOOTSTRAP_FILE", str(tmp_path / "none"))
+        with pytest.raises(InputError, match="expected at most 0 GPUs a trial, the most that any node or"):
+            trial_resources(asked, None, cluster_nodes())
+        monkeypatch.setattr(resources, "BOOTSTRAP_FILE", str(growing.file))
+        given = trial_resources(asked, None, cluster_nodes())
+        assert (given.cpu, given.gpu, given.concurrent) == (2, 1, 2)
         one = search(space=space_of({"lr": {"float": [1e-5, 1e-1], "log": True}}), budget=4, sampler="random")
         context: Any = SimpleNamespace(trials=tmp_path / "trials", max_failures=0)
         callback = WaitingCallback(said.append, one.searcher.trial_placed)
-        tuning.fit(one.searcher, context, TrialResources(2, 1, 2), RunFolder(tmp_path), callbacks=[callback])
+        tuning.fit(one.searcher, context, given, RunFolder(tmp_path), callbacks=[callback])
         assert [record.outcome for record in one.records()] == ["completed"] * 4
         nodes = {path.read_text() for path in (tmp_path / "trials").glob("*/node")}
-        assert 1 <= len(nodes) <= 2
+        assert 1 <= len(nodes) <= 2 and head.id not in nodes
         assert said[0].startswith("waiting for a node with 2 CPUs and 1 GPU: ")
-        assert any("; the autoscaler is starting " in line and line.endswith(" x gpu-worker") for line in said)
-        until(lambda: len(alive_nodes()) == 1, log)
+        assert any(line.endswith(("; the autoscaler is starting 1 x gpu-worker", "2 x gpu-worker")) for line in said)
+        until(lambda: [node.id for node in alive_nodes()] == [head.id], growing.log)

@@ -4,6 +4,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +20,7 @@ from rich.console import Console
 
 from search_spaces.space import Space
 from segdata.errors import InputError
+from segdata.synthetic import synthesize
 from segsweep import tuning
 from segsweep.clusters import late_nodes
 from segsweep.clusters.late_nodes import LateNodes
@@ -92,6 +95,20 @@ def test_a_node_that_lacks_something_is_named(cluster: Cluster, tmp_path: Path, 
     assert all(f"node {node.name}: expected the module nowhere" in str(refused.value) for node in alive_nodes())
     assert len({node.name for node in alive_nodes()}) == 3
     assert not any(tmp_path.iterdir())
+
+
+def test_a_check_asks_the_nodes_and_their_devices(cluster: Cluster, tmp_path: Path) -> None:
+    """The model wants a GPU, which a node has and this machine has not."""
+    synthesize("particles", tmp_path / "data", images=2, size=64)
+    (tmp_path / "sweep.yaml").write_text(
+        "{name: x, task: instance, budget: {trials: 1}, fixed: {model: detectors, init: none, epochs: 1},\n"
+        "data: {train: &role {annotations: data/annotations.json, images: data/images}, val: *role}}\n"
+    )
+    command = [str(Path(sys.executable).with_name("segsweep")), "check", "sweep.yaml", "--address", cluster.address]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "checking 3 nodes of the cluster" in done.stdout and "sweep.yaml: fine." in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "sweep.yaml"]
 
 
 def test_a_node_that_does_not_answer_is_named(cluster: Cluster) -> None:

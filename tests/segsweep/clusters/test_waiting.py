@@ -9,7 +9,7 @@ import pytest
 from ray.tune import PlacementGroupFactory
 from rich.console import Console
 
-from segsweep.clusters.autoscaler import nodes_to_come_of
+from segsweep.clusters.autoscaler import nodes_that_start_of
 from segsweep.clusters.waiting import WaitingCallback, waiting_told
 from segsweep.progress import ProgressObserver
 
@@ -106,4 +106,4 @@ def test_a_terminal_shows_it_as_long_as_it_lasts() -> None:
     ],
 )
 def test_what_the_autoscaler_is_starting(status: dict[str, Any], expected: dict[str, int]) -> None:
-    assert nodes_to_come_of(status) == expected
+    assert nodes_that_start_of(status) == expected

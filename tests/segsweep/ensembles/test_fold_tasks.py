@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from segdata.errors import TrialSiteError
 from segsweep.data_roles import read_roles
 from segsweep.ensembles import fold_tasks
-from segsweep.ensembles.fold_tasks import FoldTask, as_task, run_tasks
+from segsweep.ensembles.fold_tasks import FoldTask, as_task, outcome_of, run_tasks
 from segsweep.ensembles.folded_trial import FoldedTrial
 from segsweep.ensembles.folds import context_of
 from segsweep.ensembles.pool import pool_of
@@ -79,6 +80,24 @@ def test_a_crash_ends_its_configuration_and_a_lost_worker_only_itself(
     said = console.file.getvalue()
     assert "fold 2 of trial 0002: mIoU 0.5000 on its fold after epoch 4" in said
     assert "fold 1 of trial 0001" not in said
+
+
+def test_a_network_leaves_a_node_that_is_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stand_in(tries: int, context: Any, directory: Path) -> Outcome:
+        (directory / str(len(list(directory.iterdir())))).touch()
+        if len(list(directory.iterdir())) < tries:
+            raise TrialSiteError("node a: expected the module nowhere")
+        return Outcome("completed")
+
+    monkeypatch.setattr(fold_tasks, "train_fold", stand_in)
+    task = as_task(TrialResources(1, 0, 1), 1)
+    for tries, outcome in {
+        2: Outcome("completed"),
+        3: Outcome("failed", "node a: expected the module nowhere"),
+    }.items():
+        (tmp_path / str(tries)).mkdir()
+        assert outcome_of(task.remote(tries, None, tmp_path / str(tries))) == outcome
+        assert len(list((tmp_path / str(tries)).iterdir())) == 2
 
 
 def test_each_network_with_a_gpu_gets_a_worker_of_its_own() -> None:
