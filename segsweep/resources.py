@@ -41,9 +41,9 @@ class TrialResources:
         return self.models.get(model or "", self)
 
     @property
-    def smallest(self) -> "TrialResources":
-        """What the trial gets that fits most often on a node."""
-        return min((self, *self.models.values()), key=lambda one: (one.gpu, one.cpu))
+    def least_cpu(self) -> float:
+        """CPUs that any trial gets at least, above 0."""
+        return min(one.cpu for one in (self, *self.models.values()))
 
     def placement(self, config: Mapping[str, Any]) -> PlacementGroupFactory:
         """Returns what Tune is asked for by a trial's config; without one, what most trials get.

@@ -41,8 +41,7 @@ class Fleet:
 
     def late_nodes(self, resources: TrialResources, console: Console) -> LateNodes:
         """Returns the watch over nodes that join."""
-        smallest = resources.smallest
-        return LateNodes(self.checked.ids, self.storage, self.needs, smallest.cpu, smallest.gpu, console)
+        return LateNodes(self.checked.ids, self.storage, self.needs, resources.least_cpu, console)
 
 
 def checked_fleet(sweep: Sweep, roles: SweepRoles, local: Mapping[str, Path], console: Console) -> Fleet:

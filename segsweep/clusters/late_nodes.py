@@ -1,13 +1,12 @@
 """Nodes that join while a sweep runs: they are checked as those before them were. Imports ray.
 
 Ray gives trials to a node as soon as it has joined, and would give them to an unfit one again and again, since it is
-always free. So placeholders take all places of an unfit node: a trial that is there ends, and its next attempt lands
-elsewhere. A node that is mended is looked at again, and its places are given back.
+always free. So placeholders take the CPUs of an unfit node, of which each trial wants some: a trial that is there ends,
+and its next attempt lands elsewhere. A node that is mended is looked at again, and its places are given back.
 """
 
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -36,16 +35,13 @@ class LateNodes:
         known: Ids of the nodes that were checked before.
         storage: As in `check_nodes`.
         needs: What nodes must hold.
-        cpu: Of the smallest trial; a placeholder takes as much.
-        gpu: The same.
+        cpu: Of the trial that gets fewest; a placeholder takes as many.
         console: Where warnings go.
     """
 
-    def __init__(
-        self, known: frozenset[str], storage: Path, needs: Needs, cpu: float, gpu: float, console: Console
-    ) -> None:
+    def __init__(self, known: frozenset[str], storage: Path, needs: Needs, cpu: float, console: Console) -> None:
         self.fit, self.storage, self.needs = set(known), storage, needs
-        self.cpu, self.gpu, self.console = cpu, gpu, console
+        self.cpu, self.console = cpu, console
         self.unfit: dict[str, tuple[float, str]] = {}  # id -> when it was looked at, what was wrong
         self.placeholders: dict[str, list[Any]] = {}
         self.over = threading.Event()
@@ -93,7 +89,7 @@ class LateNodes:
         """Keeps trials off a node."""
         self.unfit[node.id] = (time.monotonic(), problem)
         if node.id not in self.placeholders:
-            self.placeholders[node.id] = take_places(node, self.cpu, self.gpu)
+            self.placeholders[node.id] = take_places(node, self.cpu)
         if problem != before:
             self.say(f"node {node.name} has joined, but no trial will train there: {problem}")
 
@@ -114,12 +110,11 @@ class LateNodes:
         self.console.print(f"warning: {text}", highlight=False, soft_wrap=True, markup=False)
 
 
-def take_places(node: ClusterNode, cpu: float, gpu: float) -> list[Any]:
-    """Starts as many placeholders on a node as trials would fit there; each waits until its place is free."""
+def take_places(node: ClusterNode, cpu: float) -> list[Any]:
+    """Starts as many placeholders on a node as it has CPUs for; each waits until these are free."""
 
     class Placeholder:  # by value: the node may not have our packages
         pass
 
-    resources: Mapping[str, float] = node.resources
-    made = ray.remote(num_cpus=cpu, num_gpus=gpu)(Placeholder)
-    return [made.options(scheduling_strategy=on_node(node)).remote() for _ in range(places(resources, cpu, gpu))]
+    made = ray.remote(num_cpus=cpu)(Placeholder)
+    return [made.options(scheduling_strategy=on_node(node)).remote() for _ in range(places(node.resources, cpu, 0))]

@@ -95,7 +95,8 @@ def test_models_get_resources_of_their_own() -> None:
     found = trial_resources(BY_MODEL, None, SERVER)
     assert found == TrialResources(2, 0.5, 16, {"mask2former": TrialResources(2, 1, 16)})
     assert found.of("mask2former").gpu == 1 and found.of("mask-rcnn") is found
-    assert found.smallest is found
+    assert found.least_cpu == 2
+    assert TrialResources(2, 0, 1, {"fcn": TrialResources(1, 1, 1)}).least_cpu == 1
 
 
 def test_tune_is_asked_by_model_and_hands_actors_on_between_equal_requests_only() -> None:

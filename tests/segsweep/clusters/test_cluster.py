@@ -161,7 +161,7 @@ def test_a_late_node_that_is_not_fit_gets_no_trial_until_it_is_mended(
     try:
         late = node_with(cluster, CPU=3.0)
         busy = ray.remote(num_cpus=1)(lambda: time.sleep(3)).options(scheduling_strategy=on_node(late)).remote()
-        watch = LateNodes(known, tmp_path, NOWHERE, 1, 0, quiet)
+        watch = LateNodes(known, tmp_path, NOWHERE, 1, quiet)
         watch.look(alive_nodes())
         watch.look(alive_nodes())
         assert printed(quiet).count("has joined, but no trial will train there") == 1
