@@ -23,6 +23,7 @@ import pytest
 import ray
 import yaml
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
+from ray.autoscaler.v2.utils import is_autoscaler_v2
 from rich.console import Console
 
 from search_spaces.space import Space
@@ -94,8 +95,9 @@ def until(true: Callable[[], bool], log: Path) -> None:
 
 @dataclass(frozen=True)
 class Growing:
-    """A cluster that grows: where it is, its cluster file, what its processes print."""
+    """A cluster that grows: which of Ray's autoscalers it has, where it is, its cluster file, what it prints."""
 
+    version: str
     address: str
     file: Path
     log: Path
@@ -125,7 +127,7 @@ def growing(request: pytest.FixtureRequest) -> Iterator[Growing]:
         try:
             until(lambda: "Ray runtime started" in log.read_text() or head.poll() is not None, log)
             assert head.poll() is None, log.read_text()
-            yield Growing(where, config, log)
+            yield Growing(request.param, where, config, log)
         finally:
             processes = [head, *head.children(recursive=True)]
             for process in processes:
@@ -165,6 +167,7 @@ def test_waiting_trials_make_the_cluster_grow_and_idle_nodes_go(
     asked = ResourcesConfig(cpu=2, gpu=1)
     with ray_session(growing.address, Console(file=io.StringIO())):
         (head,) = alive_nodes()
+        assert is_autoscaler_v2(fetch_from_server=True) == (growing.version == "v2")
         monkeypatch.setattr(resources, "BOOTSTRAP_FILE", str(tmp_path / "none"))
         with pytest.raises(InputError, match="expected at most 0 GPUs a trial, the most that any node or"):
             trial_resources(asked, None, cluster_nodes())

@@ -73,7 +73,7 @@ def test_another_source_file_changes_the_digest(tmp_path: Path, monkeypatch: pyt
         (
             replace(FIT, problem="expected the file of init x.pth"),
             True,
-            r"^node b: expected the file of init x\.pth\. Put",
+            r"^node b: expected the file of init x\.pth\. Give that node",
         ),
     ],
 )
