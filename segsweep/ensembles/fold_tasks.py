@@ -94,12 +94,8 @@ def as_task(resources: TrialResources, max_retries: int) -> Any:
     A worker's fork server sees the GPU of the worker's first task for good. Ray gives each task with a GPU a worker of
     its own if the GPU is asked for where the task is made, but not by `options`; a test pins it.
     """
-    made = ray.remote(
-        num_cpus=resources.cpu,
-        num_gpus=resources.gpu,
-        max_retries=max_retries,
-        retry_exceptions=[TrialSiteError],
-    )
+    again: dict[str, Any] = {"max_retries": max_retries, "retry_exceptions": [TrialSiteError]}  # Ray types it as bool
+    made = ray.remote(num_cpus=resources.cpu, num_gpus=resources.gpu, **again)
     return made(train_fold)
 
 
