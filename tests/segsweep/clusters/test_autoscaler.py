@@ -22,6 +22,7 @@ import psutil
 import pytest
 import ray
 import yaml
+from ray._private.authentication_test_utils import reset_auth_token_state
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 from ray.autoscaler.v2.utils import is_autoscaler_v2
 from rich.console import Console
@@ -103,11 +104,21 @@ class Growing:
     log: Path
 
 
+@pytest.fixture
+def without_token() -> Iterator[None]:
+    """This process talks to Ray without a token, whatever Ray has set and remembered for tests before."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        reset_auth_token_state()
+        yield
+    reset_auth_token_state()
+
+
 @pytest.fixture(params=["v1", "v2"])
-def growing(request: pytest.FixtureRequest) -> Iterator[Growing]:
+def growing(request: pytest.FixtureRequest, without_token: None) -> Iterator[Growing]:
     """A head node with an autoscaler beside it; all its processes go at the end."""
     where = f"{ray.util.get_node_ip_address()}:{free_port()}"
-    settings = {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1", "RAY_AUTH_MODE": "disabled"}
+    settings = {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"}
     settings |= {"RAY_enable_autoscaler_v2": "0"} if request.param == "v1" else V2
     with TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:  # a socket's path must be short
         config, log = Path(folder) / "cluster.yaml", Path(folder) / "log"
@@ -159,7 +170,6 @@ def test_waiting_trials_make_the_cluster_grow_and_idle_nodes_go(
             tune.report({"epoch": epoch, "segm_mAP": 0.5})
         files.write_outcome(Outcome("completed"))
 
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setattr(tuning, "train_trial", stand_in)
     monkeypatch.setattr(waiting, "PATIENCE_S", 0.5)
     monkeypatch.setattr(waiting, "LOOK_S", 0.1)
@@ -178,7 +188,7 @@ def test_waiting_trials_make_the_cluster_grow_and_idle_nodes_go(
         context: Any = SimpleNamespace(trials=tmp_path / "trials", max_failures=0)
         callback = WaitingCallback(said.append, one.searcher.trial_placed)
         tuning.fit(one.searcher, context, given, RunFolder(tmp_path), callbacks=[callback])
-        assert [record.outcome for record in one.records()] == ["completed"] * 4
+        assert [(record.outcome, record.reason) for record in one.records()] == [("completed", "")] * 4
         nodes = {path.read_text() for path in (tmp_path / "trials").glob("*/node")}
         assert 1 <= len(nodes) <= 2 and head.id not in nodes
         assert said[0].startswith("waiting for a node with 2 CPUs and 1 GPU: ")
