@@ -43,6 +43,8 @@ TOKEN_CURE = (
 def ray_session(address: str | None, console: Console) -> Iterator[None]:
     """Connects to `address`, or starts Ray here; shuts down or disconnects at the end.
 
+    What Ray prints meanwhile (that a node has died) goes where the console writes: standard output may carry JSON.
+
     Raises:
         InputError: No cluster answers at `address`, or it does not let us in.
     """
@@ -54,10 +56,11 @@ def ray_session(address: str | None, console: Console) -> Iterator[None]:
     with console.status(where) if console.is_terminal else nullcontext(), contextlib.chdir("/"):
         connect(address)
     signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would exit at once, and print a stack trace
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with contextlib.redirect_stdout(console.file):
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def connect(address: str | None) -> None:

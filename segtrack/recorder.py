@@ -135,9 +135,10 @@ class SweepRecorder:
         known = self._known_epochs(number)
         if epoch in known:
             return
+        del self._epochs[number]  # a store that is lost may have taken it without saying so: it is asked again then
         # "epoch" comes last: it marks the epoch as written whole.
         self._log(number, metrics=as_metrics({**scores, "epoch": float(epoch)}, epoch))
-        known.add(epoch)
+        self._epochs[number] = known | {epoch}
 
     @loses_tracking
     def record_mutations(self, number: int, mutations: Sequence[Mapping[str, Any]]) -> None:

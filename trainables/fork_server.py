@@ -174,11 +174,18 @@ def start_server() -> None:
     from multiprocessing import forkserver
 
     multiprocessing.get_context("forkserver").set_forkserver_preload([PRELOADED])
+    with server_settings():
+        forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def server_settings() -> Iterator[None]:
+    """Sets the environment that a server is to start with."""
     settings = {"PYTHONSAFEPATH": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1", "KMP_WARNINGS": "0"}
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:
-        forkserver.ensure_running()
+        yield
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
@@ -210,7 +217,7 @@ def fork_by_server(process: ForkServerProcess) -> None:
     while True:
         start_server()
         try:
-            with EXIT_STATUS, hidden_main_module():
+            with EXIT_STATUS, hidden_main_module(), server_settings():  # it looks for the server once more
                 process.start()
         except (ConnectionError, EOFError):
             if time.monotonic() > until_s:

@@ -378,6 +378,7 @@ def cmdline(process: psutil.Process) -> list[str]:
 
 def main() -> None:
     """Holds a lab for trying things by hand, until Ctrl-C; its first line names the namespaces, as JSON."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's `&` starts its processes with it ignored
     with Lab([ROOT], 1 << 30) as lab:
         print(json.dumps([dict(inodes) for inodes in lab.seen]), flush=True)
         print("in the hub:", shlex.join([*lab.enter(), "bash"]))

@@ -180,12 +180,17 @@ def wait(sweep: Cluster, driver: Driver, condition: Callable[[], object], what: 
 def after_an_epoch(
     sweep: Cluster, driver: Driver, suits: Callable[[Host], bool] = lambda host: True
 ) -> tuple[int, Host, psutil.Process]:
-    """Waits until a trial has finished an epoch and is in the next one; returns it, and where and by what it trains."""
+    """Waits until a trial has finished an epoch and is in the next one; returns it, and where and by what it trains.
+
+    The checkpoint of an epoch is written after its line in the history.
+    """
     found: list[tuple[int, Host, psutil.Process]] = []
 
     def look() -> bool:
         for number, host, process in sweep.trainers():
-            if suits(host) and 1 <= len(history_epochs(sweep, SWEEP, number)) < TINY["epochs"] - 1:  # type: ignore[operator]
+            has_checkpoint = sweep.run_folder(SWEEP).trial(number).last.is_file()
+            epochs = len(history_epochs(sweep, SWEEP, number))
+            if suits(host) and has_checkpoint and epochs < TINY["epochs"] - 1:  # type: ignore[operator]
                 found.append((number, host, process))
         return bool(found)
 

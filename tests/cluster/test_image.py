@@ -83,7 +83,7 @@ def test_dockerfile_keeps_the_rules() -> None:
         ("--extra viewer", "--extra viewer --extra dev", "tests' tools ship"),
         ("-base-ubuntu24.04", "-devel-ubuntu24.04", "build tools ship"),
         ("openssh-client rsync", "g++ openssh-client rsync", "build tools ship"),
-        ("uv python install", "PIP_INDEX_URL=https://example.org/simple uv python install", "a package index"),
+        ("uv python install", "PIP_INDEX_URL=elsewhere uv python install", "a package index"),
         ("USER ray", "USER root", "does not run as ray"),
         ("ENV HOME=/home/ray", "ENV", "ray up can't work"),
         ("openssh-client rsync", "openssh-client", "ray up can't work"),

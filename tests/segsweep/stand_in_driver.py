@@ -4,7 +4,6 @@ python stand_in_driver.py ADDRESS FOLDER SCHEDULER CONCURRENT TRIALS. It waits f
 `ended NUMBER` for each trial that ends.
 """
 
-import io
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,7 +60,7 @@ class Announcer:
 
 def main(address: str, folder: RunFolder, scheduler: str, concurrent: int, trials: int) -> None:
     """One launch, which goes on from wherever the study stands."""
-    with folder.locked(), ray_session(address, Console(file=io.StringIO())):
+    with folder.locked(), ray_session(address, Console()):
         space = parse_space(
             {
                 "lr": {"float": [1e-5, 1e-1], "log": True},

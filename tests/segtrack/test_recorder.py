@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from segdata.errors import InputError
@@ -210,6 +211,27 @@ def test_what_the_store_does_not_take_is_lost_tracking_and_no_crash(
     (tmp_path / "config.py").write_text("")
     with pytest.raises(TrackingLostError, match="No space left on device"):
         recorder.end_trial(0, "FINISHED", {}, [tmp_path / "config.py"])
+
+
+def test_an_epoch_that_a_dying_store_took_without_saying_so_is_not_written_twice(
+    project: Project, monkeypatch: Any
+) -> None:
+    recorder = project.recorder()
+    recorder.start_trial(0, {}, {})
+    log_batch = recorder.client.log_batch
+
+    def take_and_die(*args: Any, **kwargs: Any) -> None:
+        log_batch(*args, **kwargs)
+        raise MlflowException("connection lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder.client, "log_batch", take_and_die)
+        with pytest.raises(TrackingLostError):
+            recorder.record_epoch(0, 1, {"mIoU": 0.5})
+    recorder.record_epoch(0, 1, {"mIoU": 0.5})
+    recorder.record_epoch(0, 2, {"mIoU": 0.6})
+    (trial,) = project.runs("trial")
+    assert project.history(trial, "mIoU") == [(1, 0.5), (2, 0.6)]
 
 
 def test_what_changes_in_flight_is_a_curve_and_a_tag_once(project: Project) -> None:
