@@ -40,8 +40,9 @@ ENSEMBLE = "segsweep.ensemble"
 MUTATIONS = "segsweep.mutations"
 TRAINING_PAGES = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow shows its pages for agents
 SETTINGS = {
-    # A server that is away must not hold a sweep up for the four minutes that are MLflow's default.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    # A server that is away must not hold a sweep up for the four minutes that are MLflow's default; and one that took
+    # a run without saying so would get a second one. What was missed is written later.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # where `--json` writes
 }
@@ -96,6 +97,7 @@ class SweepRecorder:
             ) from error
         self._parent: str | None = None
         self._runs: dict[int, Run] = {}
+        self._asked_for: set[int] = set()
         self._epochs: dict[int, set[int]] = {}
 
     @property
@@ -119,9 +121,10 @@ class SweepRecorder:
         """Makes sure that the trial has a run with its parameters; one from before a resume goes on."""
         parent = self.parent
         if number not in self._runs:
-            self._runs[number] = self._create(
-                f"trial {number:04d}", "trial", {NUMBER: str(number), PARENT: parent, **tags}
-            )
+            own = {NUMBER: str(number), PARENT: parent}
+            found = self._find("trial", own) if number in self._asked_for else []
+            self._asked_for.add(number)  # a store that is lost may have made it without saying so
+            self._runs[number] = found[0] if found else self._create(f"trial {number:04d}", "trial", own | tags)
             self._epochs[number] = set()
         known = self._runs[number].data.params
         params = [param for param in as_params(parameters) if param.key not in known]

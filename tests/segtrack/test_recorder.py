@@ -1,6 +1,9 @@
 """What a sweep leaves in a real MLflow store on sqlite, and that writing it again changes nothing."""
 
+import contextlib
 import json
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -232,6 +235,46 @@ def test_an_epoch_that_a_dying_store_took_without_saying_so_is_not_written_twice
     recorder.record_epoch(0, 2, {"mIoU": 0.6})
     (trial,) = project.runs("trial")
     assert project.history(trial, "mIoU") == [(1, 0.5), (2, 0.6)]
+
+
+def test_a_run_that_a_dying_store_made_without_saying_so_is_found(project: Project, monkeypatch: Any) -> None:
+    recorder = project.recorder()
+    assert recorder.parent
+    create_run = recorder.client.create_run
+
+    def make_and_die(*args: Any, **kwargs: Any) -> None:
+        create_run(*args, **kwargs)
+        raise MlflowException("connection lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder.client, "create_run", make_and_die)
+        with pytest.raises(TrackingLostError):
+            recorder.start_trial(0, {"lr": 0.1}, {})
+    recorder.start_trial(0, {"lr": 0.1}, {})
+    recorder.record_epoch(0, 1, {"mIoU": 0.5})
+    (trial,) = project.runs("trial")
+    assert trial.data.params == {"lr": "0.1"} and project.history(trial, "mIoU") == [(1, 0.5)]
+
+
+def test_a_server_is_asked_once_since_it_may_have_done_what_it_did_not_answer() -> None:
+    asked = 0
+
+    def take_and_hang_up(listener: socket.socket) -> None:
+        nonlocal asked
+        with contextlib.suppress(OSError):  # the listener is closed
+            while True:
+                with listener.accept()[0] as connection:
+                    connection.recv(1)
+                    asked += 1
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=take_and_hang_up, args=[listener])
+        server.start()
+        with pytest.raises(InputError, match="expected an MLflow store that answers"):
+            SweepRecorder(f"http://127.0.0.1:{listener.getsockname()[1]}", "p", "s", "1", {})
+        listener.shutdown(socket.SHUT_RDWR)
+    server.join()
+    assert asked == 1
 
 
 def test_what_changes_in_flight_is_a_curve_and_a_tag_once(project: Project) -> None:
