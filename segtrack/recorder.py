@@ -124,7 +124,7 @@ class SweepRecorder:
             own = {NUMBER: str(number), PARENT: parent}
             found = self._find("trial", own) if number in self._asked_for else []
             self._asked_for.add(number)  # a store that is lost may have made it without saying so
-            self._runs[number] = found[0] if found else self._create(f"trial {number:04d}", "trial", own | tags)
+            self._runs[number] = found[0] if found else self._create(f"trial {number:04d}", "trial", {**own, **tags})
             self._epochs[number] = set()
         known = self._runs[number].data.params
         params = [param for param in as_params(parameters) if param.key not in known]
