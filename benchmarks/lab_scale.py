@@ -159,18 +159,20 @@ def main() -> int:
     parser.add_argument("--places", type=int, default=4, help="of each host")
     parser.add_argument("--trials-a-place", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=3, help="of a trial")
-    parser.add_argument("--sleep-s", type=float, default=3.0, help="of each epoch")
+    parser.add_argument("--sleep-s", type=float, default=2.0, help="of each epoch")
     parser.add_argument("--rounds", type=int, default=1, help="every second one with the most hosts first")
     options = parser.parse_args()
     if 1 not in options.hosts:
         parser.error(f"argument --hosts: expected 1 among them, but got {options.hosts}")
     if lacking := missing():
         print(
-            f"lab_scale.py: expected root and tools for a lab, but got none of: {', '.join(lacking)}", file=sys.stderr
+            f"lab_scale.py: expected root and the lab's tools, but got no {', no '.join(lacking)}. "
+            "Become root, and install what lacks.",
+            file=sys.stderr,
         )
         return 2
     if options.quick:
-        options.hosts, options.trials_a_place, options.sleep_s = [1, 2], 5, 1.5
+        options.hosts, options.trials_a_place, options.sleep_s = [1, 2], 5, 1.0
     load = Load(options.places, options.trials_a_place, options.epochs, options.sleep_s)
     order = sorted(set(options.hosts))
     rounds = [{hosts: measure(hosts, load) for hosts in order[:: 1 - 2 * (n % 2)]} for n in range(options.rounds)]
