@@ -3,7 +3,8 @@
 python simulated_sweep.py SETTINGS, where SETTINGS is JSON with the fields of `Settings`. It starts a Ray of its own and
 prints one line of JSON: what it saw, and what it left on disk. A trial sleeps, then reports an epoch as a training of
 ours does: a line of its history, the pointer that Ray is handed, and at the end its outcome. Both sides run the same
-function, the same searcher class over a journal, and the same scheduler (none).
+function, the same searcher class over a journal, and the same scheduler (none). benchmarks/lab_scale.py runs ours on a
+cluster, by its address: then a trial has a CPU, and all CPUs have trials.
 
 ours    `driver.run_trials` whole, with a recorder that does nothing: observers of checkpoints, progress and tracking,
         the queue of wishes, the budget's stopper, our names of folders
@@ -15,6 +16,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,14 +31,19 @@ from rich.console import Console
 
 from segdata.synthetic import synthesize
 from segsweep import driver, tuning
+from segsweep.clusters.fleet import Fleet
+from segsweep.clusters.needs import Needs
+from segsweep.clusters.node_checks import check_nodes
+from segsweep.launch_resources import launch_resources
 from segsweep.ray_session import ray_session
-from segsweep.resources import TrialResources, this_machine
+from segsweep.resources import TrialResources, cluster_nodes, this_machine
 from segsweep.run_folder import Origin, RunFolder
 from segsweep.search.budget import Budget
 from segsweep.search.proposals import enqueue_baseline
 from segsweep.search.searcher import StudySearcher
+from segsweep.search.study import trial_records
 from segsweep.sweep_file import Sweep, load_sweep
-from trainables.ray_trainable import report
+from trainables.ray_trainable import leave_unfit, report
 from trainables.trial_files import EpochScores, Outcome, TrialFiles
 
 METRIC, SEED = "segm_mAP", 7
@@ -50,6 +57,7 @@ data:
   val: {role}
 search: {{sampler: {sampler}, scheduler: none, seed: {seed}}}
 budget: {{trials: {trials}, concurrent: {concurrent}}}
+resources: {resources}
 storage: {{path: .}}
 fixed: {{model: mask-rcnn, epochs: {epochs}}}
 space:
@@ -69,25 +77,30 @@ OVERRIDES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What one run does: `sleep_s` is that of each epoch, memory is read when so many trials have ended."""
+    """What one run does: `sleep_s` is that of each epoch, memory is read when so many trials have ended.
+
+    With an `address`, of a cluster, there is no limit to trials at a time: `concurrent` is None.
+    """
 
     side: Literal["ours", "theirs"]
     folder: str
     trials: int
-    concurrent: int
+    concurrent: int | None
     sleep_s: float = 0.0
     epochs: int = 1
     sampler: str = "random"
     marks: tuple[int, ...] = ()
+    address: str | None = None
 
 
 @dataclass
 class Watch:
-    """When trials were asked for and ended, what their suggestions took, and the driver's memory and CPU time."""
+    """When trials were asked for, placed (ours only) and ended; what suggestions took; the driver's memory and CPU."""
 
     marks: tuple[int, ...]
     asked_s: list[float] = field(default_factory=list)
     suggestions_s: list[float] = field(default_factory=list)
+    placed_s: list[float] = field(default_factory=list)
     ended_s: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
     uss: dict[int, int] = field(default_factory=dict)
@@ -119,6 +132,11 @@ class WatchedSearcher(StudySearcher):
             self.watch.asked(begin_s)
         return found
 
+    def trial_placed(self, trial_id: str) -> None:
+        """See `StudySearcher`."""
+        super().trial_placed(trial_id)
+        self.watch.placed_s.append(time.perf_counter())
+
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """See Tune."""
         super().on_trial_complete(trial_id, result, error)
@@ -129,6 +147,7 @@ def simulated(sleep_s: float) -> Any:
     """Returns a trainable that sleeps instead of training."""
 
     def train(config: Mapping[str, Any], context: Any) -> None:
+        leave_unfit(context.site)
         files = TrialFiles(context.trials / f"{config['number']:04d}")
         files.reserve_outcome()
         lr, epochs = config["trial"]["optimization"]["lr"], config["trial"]["schedule"]["epochs"]
@@ -147,14 +166,24 @@ def written_sweep(settings: Settings) -> Sweep:
     folder = Path(settings.folder)
     synthesize("particles", folder / "data", 2, seed=0)
     overrides = "\n".join(f"  {name}: {domain}" for name, domain in OVERRIDES.items())
-    values = {name: getattr(settings, name) for name in ("side", "sampler", "trials", "concurrent", "epochs")}
+    values = {name: getattr(settings, name) for name in ("side", "sampler", "trials", "epochs")}
+    values["concurrent"] = "null" if settings.concurrent is None else settings.concurrent
+    values["resources"] = "auto" if settings.address is None else "{cpu: 1}"
     text = SWEEP.format(metric=METRIC, role=ROLE, seed=SEED, overrides=overrides, **values)
     (folder / "sweep.yaml").write_text(text)
     return load_sweep(folder / "sweep.yaml")
 
 
-def run_ours(sweep: Sweep, folder: RunFolder, resources: TrialResources, watch: Watch, train: Any) -> None:
-    """All that happens between the checks of a launch and its result."""
+def trial_resources(sweep: Sweep, settings: Settings) -> TrialResources:
+    """Returns what a trial gets: an equal share of this machine, or what it asks of a cluster."""
+    if settings.address is not None:
+        return launch_resources(sweep, cluster_nodes(), ())
+    assert settings.concurrent is not None
+    return TrialResources(int(1e4 * this_machine()[0]["CPU"] / settings.concurrent) / 1e4, 0, settings.concurrent)
+
+
+def run_ours(sweep: Sweep, folder: RunFolder, resources: TrialResources, train: Any, fleet: Fleet | None) -> None:
+    """All that happens between the checks of a launch and its result; `fleet` as in `driver.run_trials`."""
     nothing = lambda *arguments, **options: None  # noqa: E731
     recorder: Any = mock.Mock(spec=[])
     for name in ("start_sweep", "start_trial", "record_epoch", "end_trial", "end_sweep"):
@@ -165,11 +194,11 @@ def run_ours(sweep: Sweep, folder: RunFolder, resources: TrialResources, watch: 
         mock.patch.object(driver, "StudySearcher", WatchedSearcher),
         open(os.devnull, "w") as out,
     ):
-        driver.run_trials(sweep, folder, checked, recorder, resources, Console(file=out, width=120))
+        driver.run_trials(sweep, folder, checked, recorder, resources, Console(file=out, width=120), fleet)
 
 
-def run_theirs(sweep: Sweep, folder: RunFolder, resources: TrialResources, watch: Watch, train: Any) -> None:
-    """A bare Tuner over the same kind of searcher."""
+def run_theirs(sweep: Sweep, folder: RunFolder, resources: TrialResources, train: Any, fleet: Fleet | None) -> None:
+    """A bare Tuner over the same kind of searcher, which knows of no nodes."""
     study, config = folder.study(writable=True), sweep.config
     enqueue_baseline(study, sweep.space)
     scheduler = FIFOScheduler()  # type: ignore[no-untyped-call]
@@ -213,18 +242,22 @@ def files_below(folder: Path) -> tuple[int, int]:
 def main(settings: Settings) -> dict[str, Any]:
     """Runs a sweep and returns what was seen."""
     sweep = written_sweep(settings)
-    folder = RunFolder(sweep.path)
+    folder, console = RunFolder(sweep.path), Console(stderr=True)
     watch = WatchedSearcher.watch = Watch(settings.marks)
-    cpu = int(1e4 * this_machine()[0]["CPU"] / settings.concurrent) / 1e4
-    resources = TrialResources(cpu, 0, settings.concurrent)
     run = {"ours": run_ours, "theirs": run_theirs}[settings.side]
-    with folder.locked(), ray_session(None, Console(stderr=True)):
+    with folder.locked(), ray_session(settings.address, console):
+        resources, needs = trial_resources(sweep, settings), Needs()
+        clustered = settings.address is not None
+        fleet = Fleet(sweep.storage, needs, check_nodes(sweep.storage, needs, console)) if clustered else None
         folder.create(sweep, Origin.new(sweep, "f00d"))
-        run(sweep, folder, resources, watch, simulated(settings.sleep_s))
+        run(sweep, folder, resources, simulated(settings.sleep_s), fleet)
     parts = {part: files_below(folder.path / part) for part in ("", "trials", "tune")}
     return {
+        "concurrent": resources.concurrent,
+        "outcomes": Counter(record.outcome for record in trial_records(folder.study())),
         "asked_s": watch.asked_s,
         "suggestions_s": watch.suggestions_s,
+        "placed_s": watch.placed_s,
         "ended_s": watch.ended_s,
         "cpu_s": watch.cpu_s,
         "uss": watch.uss,

@@ -24,6 +24,8 @@ __all__ = ["Cluster", "Driver", "edited"]
 
 ON_PREM = ROOT / "cluster" / "on_prem.yaml"
 MARK = "# edit:"
+# One trial a host at a time; the last host says that it has a GPU.
+ONE_TRIAL = "--num-cpus=1 $(test $(hostname) != lab-2 || echo --num-gpus=1)"
 MLFLOW_PORT = 5000
 TRAIN_IMAGES, VAL_IMAGES = 16, 4
 TINY = {
@@ -69,8 +71,14 @@ class Cluster:
         self.head = lab.hosts[0]
         self.commands = 0
 
-    def bring_up(self, head: Host, workers: Sequence[Host]) -> None:
-        """Does what a user does: edits the marked lines, makes a token once, `ray up`; waits for all nodes."""
+    def bring_up(self, head: Host, workers: Sequence[Host], options: str = ONE_TRIAL) -> None:
+        """Does what a user does: edits the marked lines, makes a token once, `ray up`; waits for all nodes.
+
+        Args:
+            head: The host that drives, and trains.
+            workers: The others.
+            options: More for `ray start`, as the shell of each host reads it.
+        """
         self.head = head
         (self.lab.inside(OPERATOR) / "on_prem.yaml").write_text(
             edited(
@@ -81,9 +89,7 @@ class Cluster:
                     "ssh_user:": "  ssh_user: root",
                     "ssh_private_key:": f"  ssh_private_key: {OPERATOR}/key",
                     "SEGSWEEP=": f"  - echo 'SEGSWEEP={ROOT}' > ~/.segsweep_node",
-                    # One trial a host at a time; the last host says that it has a GPU.
-                    "OPTIONS=": "  - echo 'OPTIONS=\"--num-cpus=1 $(test $(hostname) != lab-2 || echo --num-gpus=1)\"' "
-                    ">> ~/.segsweep_node",
+                    "OPTIONS=": f"  - echo 'OPTIONS=\"{options}\"' >> ~/.segsweep_node",
                 },
             )
         )

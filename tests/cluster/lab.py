@@ -113,7 +113,7 @@ class Space:
             RuntimeError: It could not.
         """
         outer = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(os.environ) | environment
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment}
         )
         assert outer.stdout is not None
         said = ""
