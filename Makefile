@@ -13,13 +13,14 @@ export STREAMLIT_BROWSER_GATHER_USAGE_STATS := false
 export DO_NOT_TRACK := true
 export PYTHONSAFEPATH := 1
 
-.PHONY: help setup demo test test-cluster root acceptance check lint format docs bench lock clean
+.PHONY: help setup demo test test-all test-cluster root acceptance check lint format docs bench lock clean
 .NOTPARALLEL:
 
 help:
 	@echo "make setup       .venv with all that is needed: 6 to 15 min the first time, seconds afterwards"
 	@echo "make demo        a sweep and an ensemble on synthetic images, both tasks, at most 8 min, into $(OUT)/"
 	@echo "make test        all tests but the minutes-long ones"
+	@echo "make test-all    every test: those of make test, acceptance, the long ones; as root also root and test-cluster"
 	@echo "make root        the tests that only root can run: small disks, namespaces"
 	@echo "make test-cluster  faults of a cluster, tried on three hosts made of namespaces (root), at most 15 min"
 	@echo "make check       format, lint, types, fast tests: before each commit"
@@ -37,10 +38,14 @@ setup:
 demo: setup
 	.venv/bin/segsweep demo --out "$(OUT)"
 
-test test-cluster root acceptance check bench: export OMP_NUM_THREADS := 1
+test test-all test-cluster root acceptance check bench: export OMP_NUM_THREADS := 1
 
 test: setup
-	$(PYTEST) -m "not acceptance and not root and not lab" $(ARGS)
+	$(PYTEST) -m "not long and not acceptance and not root and not lab" $(ARGS)
+
+test-all: setup
+	$(PYTEST) -m "not root and not lab" $(ARGS)
+	[ "$$(id -u)" != 0 ] || $(MAKE) root test-cluster
 
 test-cluster: setup
 	$(PYTEST) tests/cluster -m lab -v --session-timeout=900 $(ARGS)
@@ -52,7 +57,7 @@ acceptance: setup
 	$(PYTEST) -m acceptance $(ARGS)
 
 check: lint
-	$(PYTEST) -m "not slow and not acceptance and not root and not lab" $(ARGS)
+	$(PYTEST) -m "not slow and not long and not acceptance and not root and not lab" $(ARGS)
 
 lint: setup
 	$(PY) -m ruff format --check .

@@ -30,7 +30,7 @@ from segsweep.search_config import SchedulerConfig
 from tests.segsweep.stand_in_driver import EPOCHS, METRIC
 from tests.segsweep.test_schedulers import feed, record, rungs
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 DRIVER = Path(__file__).with_name("stand_in_driver.py")
 TRIALS, KILLS, SEED = 200, 10, 5

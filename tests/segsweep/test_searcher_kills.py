@@ -106,7 +106,13 @@ def what_happened(record: TrialRecord) -> object:
 
 @pytest.mark.parametrize(
     ("sampler", "rule"),
-    [("tpe", "none"), ("tpe", "asha"), ("random", "median"), ("tpe", "hyperband"), ("tpe", "several")],
+    [
+        ("tpe", "asha"),
+        pytest.param("tpe", "none", marks=pytest.mark.long),
+        pytest.param("random", "median", marks=pytest.mark.long),
+        pytest.param("tpe", "hyperband", marks=pytest.mark.long),
+        pytest.param("tpe", "several", marks=pytest.mark.long),
+    ],
 )
 def test_killed_ten_times_it_does_what_an_unbroken_one_does(tmp_path: Path, sampler: str, rule: str) -> None:
     arguments = (sampler, rule, str(TRIALS))
