@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from segsweep.cli.doctor import doctor
 from segsweep.clusters.hosts import check_hosts, read_hosts
 from segsweep.doctor import Check
 
+KEYGEN = shutil.which("ssh-keygen")
 CLUSTER = Path(__file__).parents[3] / "cluster"
 FILE = """\
 cluster_name: segsweep
@@ -83,10 +85,11 @@ def test_machines_that_let_us_in_are_asked_as_ray_asks_them(programs: Path) -> N
 def test_ssh_gets_the_options_that_ray_gives_it(programs: Path) -> None:
     from ray.autoscaler._private.command_runner import SSHOptions
 
+    options = SSHOptions("key").arg_dict  # type: ignore[no-untyped-call]
     check_hosts(Path("on_prem.yaml"))
     called = (programs / "calls").read_text()
     for name in ("StrictHostKeyChecking", "UserKnownHostsFile", "IdentitiesOnly"):
-        assert f"-o {name}={SSHOptions('key').arg_dict[name]} " in called
+        assert f"-o {name}={options[name]} " in called
 
 
 @pytest.mark.parametrize(
@@ -157,6 +160,28 @@ def test_a_key_that_is_of_no_use_is_told_alone(programs: Path, said: str, found:
     (row,) = check_hosts(Path("on_prem.yaml"))
     assert (row.name, row.status, row.found) == ("key", "fail", found) and cure in row.cure
     assert not (programs / "calls").exists()
+
+
+@pytest.mark.skipif(KEYGEN is None, reason="no ssh-keygen here")
+def test_the_real_ssh_keygen_says_so(programs: Path) -> None:
+    assert KEYGEN is not None
+    (programs / "ssh-keygen").unlink()
+    (programs / "ssh-keygen").symlink_to(KEYGEN)
+    found = {}
+    for name, words in (("fine", ""), ("closed", "words"), ("open", ""), ("text", "")):
+        subprocess.run([KEYGEN, "-q", "-t", "ed25519", "-N", words, "-f", name], check=True)
+    Path("open").chmod(0o644)
+    Path("text").write_text("no key")
+    for name in ("fine", "closed", "open", "text", "fine.pub"):
+        Path("on_prem.yaml").write_text(FILE.replace("ssh_private_key: key", f"ssh_private_key: {name}"))
+        found[name] = rows()["key"].found
+    assert found.pop("text").startswith("text is no private key: ")
+    assert found == {
+        "fine": "fine",
+        "closed": "closed has a passphrase",
+        "open": "open can be read by others: ssh ignores it",
+        "fine.pub": "fine.pub can be read by others: ssh ignores it",
+    }
 
 
 def test_a_key_that_is_not_there(programs: Path) -> None:
