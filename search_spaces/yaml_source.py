@@ -80,21 +80,26 @@ def _child(node: yaml.Node, part: str | int) -> tuple[int, yaml.Node] | None:
     return None
 
 
-def read_yaml(path: Path) -> YamlSource:
+def read_yaml(path: Path, what: str = "sweep", examples: str = "one in examples/") -> YamlSource:
     """Reads a YAML file that holds one mapping.
+
+    Args:
+        path: The file.
+        what: It is the file of; for messages, as is the next.
+        examples: What one could start from.
 
     Raises:
         SweepFileError: If there is no such file, it is not UTF-8 or not YAML (names the line), it holds no mapping, a
             key twice, a key that is no text, or a value that contains itself.
     """
-    loader = _Loader(_read_text(path))
+    loader = _Loader(_read_text(path, what, examples))
     try:
         node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
             found = (
                 "an empty file" if node is None else "a list" if isinstance(node, yaml.SequenceNode) else "one value"
             )
-            raise SweepFileError.of(f"expected `key: value` lines, but got {found}", where=path, cure="Write a sweep")
+            raise SweepFileError.of(f"expected `key: value` lines, but got {found}", where=path, cure=f"Write a {what}")
         _check_keys(node, path, ())
         values: dict[str, Any] = loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
@@ -104,13 +109,13 @@ def read_yaml(path: Path) -> YamlSource:
     return YamlSource(path, values, node)
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, what: str, examples: str) -> str:
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no such file"
         raise SweepFileError.of(
-            f"expected a sweep file, but got {found}",
+            f"expected a {what} file, but got {found}",
             where=path,
-            cure="Check the path, or start from one in examples/",
+            cure=f"Check the path, or start from {examples}",
         )
     try:
         text = path.read_text(encoding="utf-8")

@@ -4,13 +4,14 @@ Ray tells a driver of node types only where KubeRay reports them. `ray up` leave
 the autoscaler there works: who is on the head can read it too.
 """
 
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-__all__ = ["BOOTSTRAP_FILE", "HEAD", "nodes_to_come"]
+__all__ = ["BOOTSTRAP_FILE", "HEAD", "hosts_to_come", "nodes_to_come"]
 
 BOOTSTRAP_FILE = "~/ray_bootstrap_config.yaml"  # the presets hand it to `ray start --autoscaling-config`
 COUNTED = ("CPU", "GPU")
@@ -37,6 +38,34 @@ def nodes_to_come(present: Sequence[Mapping[str, float]], file: Path) -> list[di
         up = sum(size_of(node) == size and HEAD not in node for node in present)
         come += [size] * max(0, min(kind.get("max_workers", 0), most) - up)
     return come
+
+
+def hosts_to_come(present: Collection[str], file: Path) -> list[str]:
+    """Returns the user's own machines (provider `local`) that should be up as workers and are not, as the file names
+    them; none if as many are up as the autoscaler keeps.
+
+    Args:
+        present: Addresses of the nodes that are up.
+        file: What `ray up` left.
+
+    Raises:
+        OSError, yaml.YAMLError: It can't be read.
+    """
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    workers: Sequence[str] = config["provider"].get("worker_ips", ())
+    if config["provider"]["type"] != "local" or not workers:
+        return []
+    kept = config["available_node_types"][config["head_node_type"]].get("min_workers", len(workers))
+    absent = [worker for worker in workers if address_of(worker) not in present]
+    return absent if len(workers) - len(absent) < kept else []
+
+
+def address_of(host: str) -> str:
+    """Returns a host's address, as Ray looks it up; its name if it has none."""
+    try:
+        return socket.gethostbyname(host)
+    except OSError:
+        return host
 
 
 def size_of(resources: Mapping[str, Any]) -> dict[str, float]:

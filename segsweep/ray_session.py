@@ -6,6 +6,8 @@ import os
 import re
 import signal
 import socket
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 
@@ -30,6 +32,7 @@ SETTINGS = {
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_worker_niceness": "0",  # trials are the work itself; 15, the default, starves them beside anything else
 }
+STDERR = 2
 ANSWER_S = 10.0  # Ray itself gives up on a silent address after minutes only
 # Workers must find our packages, not a `metrics.py` or `ensembling.py` in the user's folder.
 WORKER_SETTINGS = {"PYTHONSAFEPATH": "1"}
@@ -53,7 +56,11 @@ def ray_session(address: str | None, console: Console) -> Iterator[None]:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     where = f"connecting to the cluster at {address}" if address else "starting Ray on this machine"
     # Ray puts the driver's folder first on its workers' path, before ours and the standard library.
-    with console.status(where) if console.is_terminal else nullcontext(), contextlib.chdir("/"):
+    with (
+        console.status(where) if console.is_terminal else nullcontext(),
+        contextlib.chdir("/"),
+        nullcontext() if address is None else stderr_held_back(),
+    ):
         connect(address)
     signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would exit at once, and print a stack trace
     with contextlib.redirect_stdout(console.file):
@@ -79,6 +86,31 @@ def connect(address: str | None) -> None:
         )
     except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
         raise refusal(address, error) from error
+
+
+@contextmanager
+def stderr_held_back() -> Iterator[None]:
+    """Shows what is written to standard error only when the block has ended, and not at all if it refuses the input.
+
+    For 20 s Ray tries again and again with a token that a cluster does not want, and its compiled parts write a line
+    each time, past Python's logging.
+    """
+    sys.stderr.flush()
+    shown, refused = os.dup(STDERR), False
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), STDERR)
+        try:
+            yield
+        except (InputError, KeyboardInterrupt):
+            refused = True
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(shown, STDERR)
+            os.close(shown)
+            held.seek(0)
+            for text in () if refused else held:
+                os.write(STDERR, text)
 
 
 def refusal(address: str, error: Exception) -> InputError:

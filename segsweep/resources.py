@@ -20,7 +20,15 @@ from segdata.errors import InputError
 from segsweep.nodes_to_come import BOOTSTRAP_FILE, HEAD, nodes_to_come
 from segsweep.resources_config import ModelResourcesConfig, ResourcesConfig
 
-__all__ = ["TrialResources", "cluster_nodes", "gpus_in_reach", "places", "this_machine", "trial_resources"]
+__all__ = [
+    "TrialResources",
+    "cluster_nodes",
+    "gpus_in_reach",
+    "is_head",
+    "places",
+    "this_machine",
+    "trial_resources",
+]
 
 Node = Mapping[str, float]
 

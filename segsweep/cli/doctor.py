@@ -19,13 +19,22 @@ def doctor(
     storage: Annotated[Path, typer.Option(help="Folder that sweeps are stored in.")] = Path("runs"),
     tracking_uri: Annotated[str, typer.Option(help="MLflow store.")] = "sqlite:///mlflow.db",
     start_ray: Annotated[bool, typer.Option("--start-ray", help="Start a local Ray and run a task on it.")] = False,
+    cluster: Annotated[
+        Path | None, typer.Option(help="Cluster file of your own machines: ask these, not this one, over SSH.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
-    """Checks that this machine can run sweeps; exit code 1 when something fails.
+    """Checks that this machine can run sweeps, or that `ray up` is let in on those of a cluster file; exit code 1 when
+    something fails.
 
     Example: segsweep doctor --storage runs --start-ray
     """
-    checks = run_checks(Machine(storage=storage, tracking_uri=tracking_uri, start_ray=start_ray))
+    if cluster is None:
+        checks = run_checks(Machine(storage=storage, tracking_uri=tracking_uri, start_ray=start_ray))
+    else:
+        from segsweep.clusters.hosts import check_hosts
+
+        checks = check_hosts(cluster)
     healthy = all(check.status != "fail" for check in checks)
     if as_json:
         print(json.dumps({"ok": healthy, "checks": [asdict(check) for check in checks]}, indent=2))

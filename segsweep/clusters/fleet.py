@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from segsweep.clusters.absent_hosts import tell_absent_hosts
 from segsweep.clusters.late_nodes import LateNodes
 from segsweep.clusters.needs import Needs
 from segsweep.clusters.node_checks import CheckedNodes, check_nodes
@@ -57,6 +58,7 @@ def checked_fleet(sweep: Sweep, roles: SweepRoles, local: Mapping[str, Path], co
         InputError: As `check_nodes`.
     """
     needs = sweep_needs(sweep, roles, local)
+    tell_absent_hosts(console)
     return Fleet(sweep.storage, needs, check_nodes(sweep.storage, needs, console))
 
 

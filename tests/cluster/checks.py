@@ -6,13 +6,15 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping
 
+import psutil
+from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from segsweep.search.study import TrialRecord
 from tests.cluster.cluster import Cluster
 from tests.cluster.lab import OPERATOR, cmdline
 
-__all__ = ["check", "history_epochs", "repeated_epochs", "resumed_epochs", "trial_processes"]
+__all__ = ["check", "history_epochs", "mlflow_runs", "repeated_epochs", "resumed_epochs", "trial_processes"]
 
 STATUS = {"completed": "FINISHED", "stopped": "FINISHED", "crashed": "FAILED", "failed": "FAILED"}
 
@@ -69,13 +71,7 @@ def assert_history_agrees(cluster: Cluster, sweep: str, record: TrialRecord) -> 
 
 def assert_mlflow_agrees(cluster: Cluster, sweep: str, records: tuple[TrialRecord, ...]) -> None:
     """Asserts that MLflow has one run of the sweep and of each trial, with each epoch once."""
-    # SQLite would resolve the way into the hub to a path that is not there outside.
-    copy = cluster.logs / f"mlflow-{len(list(cluster.logs.glob('mlflow-*.db')))}.db"
-    shutil.copyfile(cluster.lab.inside(OPERATOR) / "mlflow.db", copy)
-    client = MlflowClient(tracking_uri=f"sqlite:///{copy}")
-    experiment = client.get_experiment_by_name("lab")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id], f"tags.`segsweep.sweep` = '{sweep}'", max_results=1000)
+    client, runs = mlflow_runs(cluster, sweep)
     assert Counter(run.data.tags["segsweep.kind"] for run in runs) == {"sweep": 1, "trial": len(records)}
     trials = {int(run.data.tags["segsweep.trial"]): run for run in runs if "segsweep.trial" in run.data.tags}
     for record in records:
@@ -86,6 +82,19 @@ def assert_mlflow_agrees(cluster: Cluster, sweep: str, records: tuple[TrialRecor
         assert (run.info.status, run.data.tags["segsweep.outcome"]) == (STATUS[record.outcome], record.outcome)
 
 
+def mlflow_runs(cluster: Cluster, sweep: str) -> tuple[MlflowClient, list[Run]]:
+    """Returns a reader of the server's store, and what that holds of a sweep."""
+    # SQLite would resolve the way into the hub to a path that is not there outside.
+    copy = cluster.logs / f"mlflow-{len(list(cluster.logs.glob('mlflow-*.db')))}.db"
+    shutil.copyfile(cluster.lab.inside(OPERATOR) / "mlflow.db", copy)
+    client = MlflowClient(tracking_uri=f"sqlite:///{copy}")
+    experiment = client.get_experiment_by_name("lab")
+    if experiment is None:
+        return client, []
+    found = client.search_runs([experiment.experiment_id], f"tags.`segsweep.sweep` = '{sweep}'", max_results=1000)
+    return client, list(found)
+
+
 def trial_processes(cluster: Cluster) -> list[str]:
     """Returns what still lives on any host of a trial or a driver; Ray's own processes stay for the next one."""
     of_trials = re.compile(r"forkserver|multiprocessing|/bin/segsweep |train_trial|ImplicitFunc")
@@ -93,5 +102,13 @@ def trial_processes(cluster: Cluster) -> list[str]:
         f"{host.name}: {command}"
         for host in cluster.lab.hosts
         for process in host.processes()
-        if of_trials.search(command := " ".join(cmdline(process)))
+        if of_trials.search(command := " ".join(cmdline(process))) and not is_of_dashboard(process)
     ] + [f"{host.name}: trial {number}" for number, host, _ in cluster.trainers()]
+
+
+def is_of_dashboard(process: psutil.Process) -> bool:
+    """Tells whether a process is of Ray's dashboard, which has a fork server of its own; or is gone."""
+    try:
+        return any(word.endswith("/ray/dashboard/dashboard.py") for one in process.parents() for word in cmdline(one))
+    except psutil.NoSuchProcess:
+        return True

@@ -161,9 +161,13 @@ class Cluster:
 
     def drive(self, *words: str) -> Driver:
         """Starts `segsweep WORDS --address auto --json` on the head."""
+        return self.start(f"exec segsweep {shlex.join(words)} --address auto --json")
+
+    def start(self, command: str) -> Driver:
+        """Starts a shell command on the head, in the storage."""
         self.commands += 1
         out, err = (self.logs / f"driver-{self.commands:02d}.{kind}" for kind in ("out", "err"))
-        command = f". ~/.segsweep_node && cd {STORAGE} && exec segsweep {shlex.join(words)} --address auto --json"
+        command = f". ~/.segsweep_node && cd {STORAGE} && {command}"
         with out.open("wb") as told, err.open("wb") as shown:
             whole = self.lab.operator(f"exec {shlex.join(ssh(self.head, command))}")
             process = subprocess.Popen(whole, stdout=told, stderr=shown, stdin=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""The cluster on which faults are tried: one for all tests, since `ray up` is the slow part."""
+"""The cluster on which wrong input and faults are tried: one for all tests, since `ray up` is the slow part."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 STORAGE_BYTES = 600 << 20
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Cluster]":
     """Three hosts with Ray up, an MLflow server, real photos and a sweep file on their storage."""
     if lacking := missing():

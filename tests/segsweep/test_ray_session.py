@@ -1,8 +1,10 @@
 """Why a cluster does not let us in, in one line. Real clusters are in clusters/; Ray's own refusals are played here."""
 
 import io
+import os
 import socket
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 import ray
@@ -81,3 +83,31 @@ def test_a_token_that_is_not_the_clusters(
 def test_an_address_where_nothing_listens(address: str, message: str) -> None:
     with pytest.raises(InputError, match=message), ray_session(address, CONSOLE):
         pass
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "shown"),
+    [
+        (ConnectionError("Failed to connect to Ray cluster"), InputError, ""),
+        (KeyboardInterrupt(), KeyboardInterrupt, ""),
+        (OSError("something else"), OSError, "1: InvalidAuthToken\n2: InvalidAuthToken\n"),
+        (None, None, "1: InvalidAuthToken\n2: InvalidAuthToken\n"),
+    ],
+)
+def test_what_rays_compiled_parts_write_is_not_shown_beside_a_refusal(
+    address: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    error: BaseException | None,
+    expected: type[BaseException] | None,
+    shown: str,
+) -> None:
+    def chatter(**settings: object) -> None:
+        os.write(2, b"1: InvalidAuthToken\n2: InvalidAuthToken\n")
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(ray, "init", chatter)
+    with pytest.raises(expected) if expected else nullcontext(), ray_session(address, CONSOLE):
+        os.write(2, b"later\n")
+    assert capfd.readouterr().err == shown + ("" if error else "later\n")
