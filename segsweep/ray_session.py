@@ -54,13 +54,11 @@ def ray_session(address: str | None, console: Console) -> Iterator[None]:
     os.environ.update(SETTINGS)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost worker's traceback lies in Tune's error.txt
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    where = f"connecting to the cluster at {address}" if address else "starting Ray on this machine"
+    if address is not None and console.is_terminal:
+        console.print(f"connecting to the cluster at {address}", highlight=False, markup=False)
+    starting = console.status("starting Ray on this machine") if console.is_terminal else nullcontext()
     # Ray puts the driver's folder first on its workers' path, before ours and the standard library.
-    with (
-        console.status(where) if console.is_terminal else nullcontext(),
-        contextlib.chdir("/"),
-        nullcontext() if address is None else stderr_held_back(),
-    ):
+    with starting if address is None else stderr_held_back(), contextlib.chdir("/"):
         connect(address)
     signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would exit at once, and print a stack trace
     with contextlib.redirect_stdout(console.file):
