@@ -60,7 +60,10 @@ def check(sweep: Annotated[Path, typer.Argument(help="The sweep file.")], addres
     counts = ", ".join(f"{name} {len(role.names)}" for name, role in roles.roles.items())
     size = loaded.space.size()
     print_notes(loaded, console)
-    following = f"segsweep resume {folder.path}, as it has begun" if folder.exists else f"segsweep run {sweep}"
+    there = "" if address is None else f" --address {address}"
+    following = f"segsweep run {sweep}{there}"
+    if folder.exists:
+        following = f"segsweep resume {folder.path}{there}, as it has begun"
     console.print(f"{sweep}: fine. Images: {counts}.")
     console.print(
         f"space: {len(loaded.space.parameters)} parameters"

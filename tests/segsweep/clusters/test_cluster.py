@@ -108,6 +108,7 @@ def test_a_check_asks_the_nodes_and_their_devices(cluster: Cluster, tmp_path: Pa
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "checking 3 nodes of the cluster" in done.stdout and "sweep.yaml: fine." in done.stdout
+    assert done.stdout.endswith(f"Next: segsweep run sweep.yaml --address {cluster.address}\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "sweep.yaml"]
 
 
