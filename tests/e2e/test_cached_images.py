@@ -58,6 +58,7 @@ def test_trials_need_the_shared_folder_no_more_once_it_is_copied(
         assert str(images) in config and str(place.folder / "node") not in config
 
 
+@pytest.mark.long
 def test_networks_of_folds_read_the_same_copies(shared_workplace: Any) -> None:
     place = shared_workplace
     place.run("ensemble", "tiny", "--top", "1", "--folds", "2")

@@ -129,6 +129,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(swept: Any, arguments: tuple
     assert listing(swept.folder) == before
 
 
+@pytest.mark.long
 def test_a_cluster_trains_folds_which_then_are_there_for_this_machine(
     swept: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +193,7 @@ def labelled(swept: Any) -> Any:
     return swept
 
 
+@pytest.mark.long
 def test_label_maps_of_another_tool_are_voted_with_folds_and_views(labelled: Any) -> None:
     split = json.loads((labelled.folder / "litter.json").read_text())
     pool = [*split["folds"][0]["train"], *split["folds"][0]["val"]]

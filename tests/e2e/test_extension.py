@@ -40,6 +40,7 @@ def test_a_finished_sweep_goes_on_with_more_trials(workplace: Any) -> None:
     )
 
 
+@pytest.mark.long
 def test_patience_ends_a_sweep_which_says_so_and_goes_on_with_more(workplace: Any) -> None:
     workplace.synthesize(images=2)
     workplace.write_sweep(
@@ -65,6 +66,7 @@ def test_patience_ends_a_sweep_which_says_so_and_goes_on_with_more(workplace: An
     assert len(workplace.records()) > number
 
 
+@pytest.mark.long
 def test_hours_end_a_launch_within_a_minute_with_what_was_found(workplace: Any) -> None:
     workplace.synthesize(images=4)
     workplace.write_sweep(

@@ -70,6 +70,7 @@ def test_views_of_objects_are_fused_and_recorded(swept: Any) -> None:
     assert "seen: expected predictions made with shares = [1.0, 1.0], but got [1.0, 1.0, 1.0]" in refused.stderr
 
 
+@pytest.mark.long
 def test_views_that_were_broken_off_go_on_and_come_out_the_same(swept: Any) -> None:
     command = ("predict", "tiny", "--images", "data/images", *VIEWS, "--out")
     swept.run(*command, "unbroken")

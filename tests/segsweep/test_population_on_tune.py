@@ -10,7 +10,7 @@ import pytest
 
 from segsweep.search.study import TrialRecord, read_study, trial_records
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 EPOCHS, TRIALS, PLACES = 5, 8, 2
 
