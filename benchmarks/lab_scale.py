@@ -159,7 +159,7 @@ def main() -> int:
     parser.add_argument("--places", type=int, default=4, help="of each host")
     parser.add_argument("--trials-a-place", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=3, help="of a trial")
-    parser.add_argument("--sleep-s", type=float, default=2.0, help="of each epoch")
+    parser.add_argument("--sleep-s", type=float, default=3.0, help="of each epoch")
     parser.add_argument("--rounds", type=int, default=1, help="every second one with the most hosts first")
     options = parser.parse_args()
     if 1 not in options.hosts:
