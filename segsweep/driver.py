@@ -48,6 +48,7 @@ from segtrack.recorder import SweepRecorder
 __all__ = ["SweepResult", "resume", "start"]
 
 PARETO_FRONT = "segsweep.pareto_front"  # MLflow tag of a trial
+STORE_PATIENCE_S = 60.0  # for an MLflow server that is away when the sweep is over
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +321,7 @@ def show_plan(sweep: Sweep, ended: int, resources: TrialResources, console: Cons
 
 def end_run(tracking: TrackingObserver, sweep: Sweep, records: tuple[TrialRecord, ...], ended: Spent) -> None:
     """Writes what MLflow has missed, and closes the sweep's own run with its best score and why the launch ended."""
-    tracking.catch_up(at_once=True)
+    tracking.catch_up_at_last(0.0 if ended.end == "interrupted" else STORE_PATIENCE_S)
     best = rank(records, sweep.config.mode)[:1]
     summary = {f"best_{sweep.config.metric}": record.best_score for record in best}
     summary["trials"] = float(len(records))

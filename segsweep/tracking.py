@@ -19,7 +19,8 @@ STATUS: dict[str, RunStatus] = {
     "crashed": "FAILED",
     "failed": "FAILED",
 }
-PAUSE_S = 60.0  # after a store did not answer, before it is asked again: each try may block the sweep for a minute
+PAUSE_S = 60.0  # after a store did not answer, before it is asked again: each try may block the sweep for 20 s
+LAST_PAUSE_S = 5.0  # the same at the end, when only the store is waited for
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class TrackingObserver:
         files_of: Returns a trial's files by its number.
         keeps: Tells whether a trial's best weights are worth an artifact (it is among the best so far).
         clock: Seconds that never run backwards.
+        wait: Lets seconds pass.
     """
 
     def __init__(
@@ -40,9 +42,11 @@ class TrackingObserver:
         files_of: Callable[[int], TrialFiles],
         keeps: Callable[[int], bool],
         clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.recorder, self.files_of, self.keeps, self.clock = recorder, files_of, keeps, clock
+        self.recorder, self.files_of, self.keeps, self.clock, self.wait = recorder, files_of, keeps, clock, wait
         self.missed: dict[int, TrialRecord] = {}  # as last seen; written whole or not at all
+        self.told: set[int] = set()
         self.running: dict[int, TrialRecord] = {}
         self.ask_again_s = -float("inf")
 
@@ -69,15 +73,30 @@ class TrackingObserver:
         self.missed.update({record.number: record for record in records})
         self.catch_up()
 
-    def catch_up(self, *, at_once: bool = False) -> None:
+    def catch_up(self) -> None:
         """Writes what was missed, unless the store was just found away."""
-        if at_once:
-            self.ask_again_s = -float("inf")
-        for number in sorted(self.missed):
+        for number, record in sorted(self.missed.items()):
             if self.clock() < self.ask_again_s:
                 return
-            record = self.missed.pop(number)
-            self._try(record, lambda record=record: self._write_all(record))  # type: ignore[misc]
+            try:
+                self._write_all(record)
+            except TrackingLostError as error:
+                self._lose(record, error)
+            else:
+                del self.missed[number]
+
+    def catch_up_at_last(self, patience_s: float) -> None:
+        """Writes what was missed. A store that is away is asked again for so long: nobody will do so later."""
+        give_up_s, waited = self.clock() + patience_s, False
+        while True:
+            self.ask_again_s = -float("inf")
+            self.catch_up()
+            if not self.missed or self.clock() >= give_up_s:
+                return
+            if not waited:
+                logger.warning("waiting %g s at most for the MLflow store", patience_s)
+            waited = True
+            self.wait(LAST_PAUSE_S)
 
     def write(self, what: Callable[[], None], name: str) -> None:
         """Writes something about the sweep itself; if that fails it is only said."""
@@ -122,6 +141,12 @@ class TrackingObserver:
         try:
             write()
         except TrackingLostError as error:
+            self._lose(record, error)
+
+    def _lose(self, record: TrialRecord, error: TrackingLostError) -> None:
+        """Keeps a trial for later, and says so once."""
+        if record.number not in self.told:
+            self.told.add(record.number)
             logger.warning("trial %04d will be written to MLflow later: %s", record.number, error)
-            self.missed[record.number] = record
-            self.ask_again_s = self.clock() + PAUSE_S
+        self.missed[record.number] = record
+        self.ask_again_s = self.clock() + PAUSE_S

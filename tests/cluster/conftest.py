@@ -11,6 +11,8 @@ from tests.cluster.lab import ROOT, Lab, missing
 if TYPE_CHECKING:
     from tests.cluster.cluster import Cluster
 
+pytest.register_assert_rewrite("tests.cluster.checks")  # so that what differs is shown
+
 STORAGE_BYTES = 600 << 20
 
 

@@ -23,12 +23,17 @@ Open = Callable[..., "Search"]
 
 
 class Network:
-    """Lets every call of a client fail while it is down, and counts the calls; `now_s` is the clock."""
+    """Lets every call of a client fail while it is down, and counts the calls; `now_s` is the clock, at which it comes
+    up again."""
 
     def __init__(self, recorder: SweepRecorder) -> None:
-        self.down, self.tried, self.now_s = False, 0, 0.0
+        self.down, self.tried, self.now_s, self.up_at_s = False, 0, 0.0, float("inf")
         for name in ("create_run", "log_batch", "log_artifact", "set_terminated", "update_run", "get_run"):
             setattr(recorder.client, name, self.guarded(getattr(recorder.client, name)))
+
+    def wait(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.down = self.down and self.now_s < self.up_at_s
 
     def guarded(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def through(*arguments: Any, **settings: Any) -> Any:
@@ -54,7 +59,7 @@ class Tracked:
         self.recorder = SweepRecorder(uri, name, name, "1", {})
         self.network = Network(self.recorder)
         self.observer = TrackingObserver(
-            self.recorder, self.search.files, lambda number: True, lambda: self.network.now_s
+            self.recorder, self.search.files, lambda number: True, lambda: self.network.now_s, self.network.wait
         )
         self.search.searcher.observers = [self.observer]
 
@@ -128,8 +133,27 @@ def test_a_dead_store_is_not_asked_at_every_event(tracked: Tracked) -> None:
     assert tracked.network.tried == 1  # each try at a server that is away may take a minute
     assert sorted(tracked.observer.missed) == [0, 1]
     tracked.network.down = False
-    tracked.observer.catch_up(at_once=True)
+    tracked.observer.catch_up_at_last(0)
     assert sorted(tracked.runs()) == [0, 1] and not tracked.observer.missed
+
+
+def test_at_the_end_a_store_that_is_away_is_waited_for(tracked: Tracked, caplog: pytest.LogCaptureFixture) -> None:
+    tracked.network.down, tracked.network.up_at_s = True, 12
+    tracked.train("a", [0.1, 0.2, 0.3])
+    tracked.train("b", [0.1, 0.2, 0.3])
+    tracked.observer.catch_up_at_last(60)
+    assert tracked.network.now_s == 15 and not tracked.observer.missed
+    runs = tracked.runs()
+    assert [(run.info.status, tracked.steps(run)) for run in runs.values()] == [("FINISHED", [1, 2, 3])] * 2
+    assert caplog.text.count("trial 0000 will be written to MLflow later") == 1
+    assert caplog.text.count("waiting 60 s at most for the MLflow store") == 1
+
+
+def test_a_store_that_stays_away_is_not_waited_for_any_longer(tracked: Tracked) -> None:
+    tracked.network.down = True
+    tracked.train("a", [0.1, 0.2, 0.3])
+    tracked.observer.catch_up_at_last(60)
+    assert tracked.network.now_s == 60 and sorted(tracked.observer.missed) == [0]
 
 
 def test_synchronizing_twice_writes_nothing_twice(tracked: Tracked) -> None:
