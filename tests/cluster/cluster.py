@@ -27,6 +27,8 @@ MARK = "# edit:"
 # One trial a host at a time; the last host says that it has a GPU.
 ONE_TRIAL = "--num-cpus=1 $(test $(hostname) != lab-2 || echo --num-gpus=1)"
 MLFLOW_PORT = 5000
+DASHBOARD_PORT = 8265
+DASHBOARD = f"http://127.0.0.1:{DASHBOARD_PORT}"
 TRAIN_IMAGES, VAL_IMAGES = 16, 4
 TINY = {
     "model": "segformer",
@@ -124,9 +126,13 @@ class Cluster:
 
     def stop_mlflow(self) -> None:
         """Ends the server at once."""
+        self.end_in_hub("mlflow")
+
+    def end_in_hub(self, word: str) -> None:
+        """Kills what runs in the hub with that in a word of its command."""
         assert self.lab.hub is not None
         for process in members(self.lab.hub.inodes["pid"]):
-            if any("mlflow" in word for word in cmdline(process)):
+            if any(word in one for one in cmdline(process)):
                 process.kill()
 
     def write_data(self, real_data: Path) -> None:
@@ -173,6 +179,26 @@ class Cluster:
             process = subprocess.Popen(whole, stdout=told, stderr=shown, stdin=subprocess.DEVNULL)
         self.lab.started.append(process)
         return Driver(process, out, err)
+
+    def submit(self, job: str, *words: str) -> None:
+        """Submits `segsweep WORDS --address auto` as a job, through a tunnel that is closed right afterwards."""
+        log = self.logs / f"{job}.log"
+        tunnel = self.lab.start("exec ray dashboard on_prem.yaml", log)
+        try:
+            asked = f"true < /dev/tcp/127.0.0.1/{DASHBOARD_PORT}"
+            self.lab.wait_until(lambda: self.lab.operate(asked, check=False).returncode == 0, "the tunnel")
+            command = f"segsweep {shlex.join(words)} --address auto"
+            self.lab.operate(
+                f"RAY_AUTH_MODE=token ray job submit --no-wait --submission-id {job} --address {DASHBOARD} -- {command}"
+            )
+        finally:
+            self.end_in_hub(f"{DASHBOARD_PORT}:")
+            tunnel.wait(timeout=PATIENCE_S)
+
+    def job_status(self, job: str) -> str:
+        """Returns what Ray on the head says of a job."""
+        asked = f". ~/.segsweep_node && ray job status {job} --address {DASHBOARD}"
+        return self.lab.run(self.head, asked).stdout
 
     def driver_process(self) -> psutil.Process:
         """Returns the driver's own process on the head."""

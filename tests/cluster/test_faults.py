@@ -15,12 +15,13 @@ import pytest
 
 from tests.cluster.checks import check, history_epochs, resumed_epochs, trial_processes
 from tests.cluster.cluster import TINY, Cluster, Driver
-from tests.cluster.lab import PATIENCE_S, Host
+from tests.cluster.lab import PATIENCE_S, STORAGE, Host
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(4 * PATIENCE_S)]
 
 SWEEP = "lab"
 GPU_HOST = "lab-2"
+JOB = "lab-job"
 MORE = 2  # trials of each leg
 
 
@@ -63,6 +64,16 @@ def test_trials_that_ask_for_a_gpu_run_where_one_is(sweep: Cluster) -> None:
     ends_well(driver)
     assert seen == {(0, GPU_HOST), (1, GPU_HOST)}
     check(sweep, "gpu")
+
+
+def test_a_driver_that_is_a_job_goes_on_when_who_submitted_it_has_gone(sweep: Cluster) -> None:
+    before = len(sweep.records(SWEEP))
+    sweep.submit(JOB, "resume", f"{STORAGE}/runs/{SWEEP}", "--trials", f"+{MORE}")
+    sweep.lab.wait_until(lambda: len(sweep.records(SWEEP)) > before, "a trial of the job")
+    sweep.lab.wait_until(lambda: all(record.ended for record in sweep.records(SWEEP)), "the end of its trials")
+    sweep.lab.wait_until(lambda: "running" not in sweep.job_status(JOB).lower(), "the end of the job")
+    assert f"Job '{JOB}' succeeded" in sweep.job_status(JOB)
+    assert [record.outcome for record in check(sweep, SWEEP)][before:] == ["completed"] * MORE
 
 
 def test_a_worker_node_is_killed_in_the_middle_of_an_epoch(sweep: Cluster, struck: Counter[int]) -> None:
