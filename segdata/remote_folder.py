@@ -24,7 +24,7 @@ from segdata.labelmaps import CLASSES_FILE
 from segdata.node_lock import node_lock
 from segdata.record_cache import cache_folder
 
-__all__ = ["fetch_folder", "fetched_sums", "place_of", "problem_of", "reading_problem"]
+__all__ = ["fetch_folder", "fetched_sums", "place_of", "problem_of", "reading_problem", "without_password"]
 
 DIGEST_DIGITS = 16
 MARKS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "created")  # one store each
@@ -34,6 +34,8 @@ Listed = dict[str, tuple[int, str]]  # name -> bytes, mark
 
 def problem_of(url: str) -> str | None:
     """Tells why a URL can't be used, without asking what it names; None if it may be."""
+    if urlsplit(url).password is not None:
+        return "a URL without a password, which its package finds in your settings or environment"
     try:
         fsspec.get_filesystem_class(urlsplit(url).scheme)
     except ValueError:
@@ -43,10 +45,16 @@ def problem_of(url: str) -> str | None:
     return None
 
 
+def without_password(url: str) -> str:
+    """Returns a URL as it may be shown."""
+    password = urlsplit(url).password
+    return url if not password else url.replace(f":{password}@", ":***@", 1)
+
+
 def reading_problem(url: str, name: str) -> str | None:
     """Tells why this machine can't read a file below a URL: "expected X, but got Y"; None if it can. Reads one byte."""
     if (wanted := problem_of(url)) is not None:
-        return f"expected {wanted}, but got {url}"
+        return f"expected {wanted}, but got {without_password(url)}"
     where = f"{url.rstrip('/')}/{name}"
     try:
         with fsspec.open(where, "rb") as stream:
@@ -82,6 +90,11 @@ def fetch_folder(url: str, place: Path) -> None:
         raise DatasetError.of(
             f"expected images ({', '.join(IMAGE_SUFFIXES)}), but got none", where=url, cure="Check the URL."
         )
+    for name in listed:
+        if ".." in PurePosixPath(name).parts or name.startswith("/"):
+            raise DatasetError.of(
+                f"expected names of files in the folder, but got {name!r}", where=url, cure="Rename it there."
+            )
     try:
         place.mkdir(parents=True, exist_ok=True)
         with node_lock(place.with_suffix(".lock"), None):
@@ -93,8 +106,16 @@ def fetch_folder(url: str, place: Path) -> None:
 
 
 def fetched_sums(url: str, place: Path, names: frozenset[str]) -> FolderSums:
-    """Returns some files of a fetched folder with what they were when they were fetched."""
+    """Returns some files of a fetched folder with what they were when they were fetched.
+
+    Raises:
+        DatasetError: One is not there any more: another command has fetched the folder meanwhile.
+    """
     index = read_index(place)
+    for name in sorted(names - index.keys()):
+        raise DatasetError.of(
+            f"expected {name} as it was read a moment ago, but it is gone", where=url, cure="Run the command again."
+        )
     return FolderSums(place, url, tuple(FileSum(name, index[name][0], index[name][2]) for name in sorted(names)))
 
 
@@ -146,11 +167,10 @@ def read_index(place: Path) -> dict[str, list[Any]]:
 
 
 def write_index(place: Path, index: dict[str, list[Any]]) -> None:
-    """Writes it whole or not at all; without it files are fetched once more."""
-    with suppress(OSError):
-        partial = place.with_suffix(".tmp")
-        partial.write_text(json.dumps(index))
-        partial.replace(place.with_suffix(".json"))
+    """Writes it whole or not at all."""
+    partial = place.with_suffix(".tmp")
+    partial.write_text(json.dumps(index))
+    partial.replace(place.with_suffix(".json"))
 
 
 @contextmanager

@@ -126,9 +126,12 @@ def refusal(address: str, error: Exception) -> InputError:
         return InputError.of(
             f"expected a token that can be read, but got: {text.partition('. ')[0]}", where=address, cure=TOKEN_CURE
         )
-    return InputError.of(
-        f"expected a Ray cluster that lets us in, but got none ({token_told()})", where=address, cure=TOKEN_CURE
-    )
+    if isinstance(error, ConnectionError):
+        return InputError.of(
+            f"expected a Ray cluster that lets us in, but got none ({token_told()})", where=address, cure=TOKEN_CURE
+        )
+    told = (text.strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    return InputError.of(f"expected a Ray cluster that lets us in, but got: {told}", where=address, cure="Check it.")
 
 
 def token_told() -> str:

@@ -22,7 +22,7 @@ from search_spaces.yaml_source import read_yaml
 from segdata.dataset_folder import open_dataset_folder
 from segdata.errors import DatasetError, SweepFileError
 from segdata.image_cache import is_url
-from segdata.remote_folder import place_of, problem_of
+from segdata.remote_folder import place_of, problem_of, without_password
 from segscore.own_metric import OwnMetric
 from segsweep.objective_checks import check_objectives
 from segsweep.own_metrics import read_own_metrics
@@ -325,7 +325,9 @@ def _folder(
     if not is_url(text):
         return _existing(text, folder, key, what, locate)
     if (wanted := problem_of(text)) is not None:
-        raise SweepFileError.of(f"expected {wanted}, but got {text!r}", where=locate(key), cure="Correct the URL")
+        raise SweepFileError.of(
+            f"expected {wanted}, but got {without_password(text)!r}", where=locate(key), cure="Correct the URL"
+        )
     place = place_of(text)
     remote[place] = text.rstrip("/")
     return place

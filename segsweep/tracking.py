@@ -73,30 +73,34 @@ class TrackingObserver:
         self.missed.update({record.number: record for record in records})
         self.catch_up()
 
-    def catch_up(self) -> None:
-        """Writes what was missed, unless the store was just found away."""
+    def catch_up(self) -> bool:
+        """Writes what was missed; returns whether the store was found away. What it does not take holds up no other."""
+        if self.clock() < self.ask_again_s:
+            return True
         for number, record in sorted(self.missed.items()):
-            if self.clock() < self.ask_again_s:
-                return
             try:
                 self._write_all(record)
             except TrackingLostError as error:
                 self._lose(record, error)
+                if not self.recorder.answers():
+                    return True
             else:
                 del self.missed[number]
+        return False
 
     def catch_up_at_last(self, patience_s: float) -> None:
         """Writes what was missed. A store that is away is asked again for so long: nobody will do so later."""
         give_up_s, waited = self.clock() + patience_s, False
-        while True:
-            self.ask_again_s = -float("inf")
-            self.catch_up()
-            if not self.missed or self.clock() >= give_up_s:
-                return
+        self.ask_again_s = -float("inf")
+        while self.catch_up() and self.clock() < give_up_s:
             if not waited:
                 logger.warning("waiting %g s at most for the MLflow store", patience_s)
             waited = True
             self.wait(LAST_PAUSE_S)
+            self.ask_again_s = -float("inf")
+        if self.missed:
+            names = ", ".join(f"{number:04d}" for number in sorted(self.missed))
+            logger.warning("missing in MLflow until the sweep is resumed: trials %s", names)
 
     def write(self, what: Callable[[], None], name: str) -> None:
         """Writes something about the sweep itself; if that fails it is only said."""

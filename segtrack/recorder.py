@@ -111,6 +111,14 @@ class SweepRecorder:
             self._runs = {int(run.data.tags[NUMBER]): run for run in runs}
         return self._parent
 
+    def answers(self) -> bool:
+        """Tells whether the store is there."""
+        try:
+            self.client.get_experiment(self.experiment)
+        except (MlflowException, OSError):
+            return False
+        return True
+
     @loses_tracking
     def start_sweep(self) -> None:
         """Marks the sweep's run as running: a new launch or a resume."""

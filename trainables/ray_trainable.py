@@ -121,8 +121,7 @@ def train_trial(config: Mapping[str, Any], context: TrialContext) -> None:
     except TrialSiteError as error:
         files.write_outcome(Outcome("failed", str(error)))
     else:
-        deadline_s = first_deadline(context, config.get("ran_s", 0.0))
-        files.write_outcome(paused_or(run_to_outcome(config, context, files, deadline_s), config, files))
+        files.write_outcome(paused_or(run_to_outcome(config, context, files), config, files))
 
 
 def leave_unfit(site: Site | None) -> None:
@@ -145,8 +144,7 @@ def train_alone(trial: TrialConfig, context: TrialContext, files: TrialFiles) ->
     leave_unfit(context.site)
     files.directory.mkdir(parents=True, exist_ok=True)
     files.outcome.unlink(missing_ok=True)
-    deadline_s = first_deadline(context)
-    outcome = run_to_outcome({"trial": trial.to_dict()}, context, files, deadline_s)
+    outcome = run_to_outcome({"trial": trial.to_dict()}, context, files)
     files.write_outcome(outcome)
     return outcome
 
@@ -182,16 +180,15 @@ def take_up(files: TrialFiles, context: TrialContext) -> None:
             report(files, row)
 
 
-def run_to_outcome(
-    config: Mapping[str, Any], context: TrialContext, files: TrialFiles, deadline_s: float | None
-) -> Outcome:
+def run_to_outcome(config: Mapping[str, Any], context: TrialContext, files: TrialFiles) -> Outcome:
     """Runs training processes, one after the other, until one ends for good."""
     try:
         files.reserve_outcome()
         for row in files.read_history():  # its driver may have died before it heard
             if (over := over_limit(context, row.scores, f"at epoch {row.epoch}")) is not None:
                 return over
-        context = at_this_node(context, files, deadline_s)
+        context = at_this_node(context, files)
+        deadline_s = first_deadline(context, config.get("ran_s", 0.0))  # the trial's own time begins here
         kills = 0
         while True:
             outcome = run_once(config, context, files, deadline_s)
@@ -212,16 +209,16 @@ def run_to_outcome(
         return Outcome("failed", f"{files.directory}: expected a writable folder, but got: {error.strerror}")
 
 
-def at_this_node(context: TrialContext, files: TrialFiles, deadline_s: float | None) -> TrialContext:
+def at_this_node(context: TrialContext, files: TrialFiles) -> TrialContext:
     """Returns the context with the data where this node reads it.
 
     Raises:
-        TrialOverError: The trial's time was up, or the user stopped it, while images were copied.
+        TrialOverError: The sweep's time was up, or the user stopped the trial, while images were copied.
         TrialSiteError: An image can't be had.
     """
 
     def refuse_if_over() -> None:
-        if (outcome := over_from_outside(context, files, deadline_s)) is not None:
+        if (outcome := over_from_outside(context, files, context.deadline_unix_s)) is not None:
             raise TrialOverError(outcome)
 
     data = on_this_node(context.data, files.note, refuse_if_over)

@@ -7,6 +7,7 @@ and its next attempt lands elsewhere. A node that is mended is looked at again, 
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,14 +18,15 @@ from rich.console import Console
 
 from segdata.errors import InputError
 from segsweep.clusters.needs import Needs
-from segsweep.clusters.node_checks import fit_nodes
+from segsweep.clusters.node_checks import CheckedNodes, fit_nodes
 from segsweep.clusters.nodes import ClusterNode, alive_nodes, on_node
 from segsweep.resources import places
 
 __all__ = ["LateNodes"]
 
 POLL_S = 5.0
-END_S = 2.0  # for a look that is under way when all is over; its tasks end with the connection
+END_S = 30.0  # for a look that is under way when all is over: it gives up within seconds
+AT_A_TIME = 16  # nodes that are looked at
 AGAIN_S = 60.0  # between two looks at a node that is not fit
 
 
@@ -72,18 +74,34 @@ class LateNodes:
 
     def look(self, nodes: list[ClusterNode]) -> None:
         """Checks the nodes that are new, and those that were unfit a minute ago."""
-        for node in nodes:
-            at_s, before = self.unfit.get(node.id, (-AGAIN_S, ""))
-            if node.id in self.fit or time.monotonic() - at_s < AGAIN_S:
-                continue
-            try:
-                checked = fit_nodes([node], self.storage, self.needs)
-            except InputError as error:
-                self.refuse(node, str(error), before)
-                continue
-            self.accept(node, checked.ids, before)
-            for remark in checked.remarks:
-                self.say(remark)
+        now_s = time.monotonic()
+        due = [
+            node
+            for node in nodes
+            if node.id not in self.fit and now_s - self.unfit.get(node.id, (-AGAIN_S, ""))[0] >= AGAIN_S
+        ]
+        with ThreadPoolExecutor(AT_A_TIME) as pool:  # one that does not answer holds up no other
+            looks = {pool.submit(self.check, node): node for node in due}
+            for done in as_completed(looks):
+                if not self.over.is_set():
+                    self.judge(looks[done], done.result())
+
+    def check(self, node: ClusterNode) -> CheckedNodes | InputError:
+        """Asks a node; returns why it is not fit, if it is not."""
+        try:
+            return fit_nodes([node], self.storage, self.needs, self.over.is_set)
+        except InputError as error:
+            return error
+
+    def judge(self, node: ClusterNode, found: CheckedNodes | InputError) -> None:
+        """Lets trials come to a node or keeps them off it."""
+        _, before = self.unfit.get(node.id, (0.0, ""))
+        if isinstance(found, InputError):
+            self.refuse(node, str(found), before)
+            return
+        self.accept(node, found.ids, before)
+        for remark in found.remarks:
+            self.say(remark)
 
     def refuse(self, node: ClusterNode, problem: str, before: str) -> None:
         """Keeps trials off a node."""

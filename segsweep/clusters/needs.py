@@ -4,11 +4,13 @@ Names and sizes only: reading all bytes on all nodes would take as long as a tri
 """
 
 import importlib.machinery
-import sys
+import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from segdata.file_sums import in_threads
+from segdata.image_cache import size_of
 from segdata.remote_folder import reading_problem
 
 __all__ = ["Files", "Needs", "files_at", "problem_of", "with_modules"]
@@ -76,7 +78,7 @@ def problem_of(needs: Needs) -> str | None:
         if (problem := problem_of_files(files)) is not None:
             return problem
     for name in needs.modules:
-        if importlib.machinery.PathFinder.find_spec(name, sys.path) is None:
+        if importlib.util.find_spec(name) is None:
             return f"expected the module {name} (custom_imports), but it is not installed"
     problems = (reading_problem(url, name) for url, name in needs.remote.items())
     return next((problem for problem in problems if problem is not None), None)
@@ -84,15 +86,13 @@ def problem_of(needs: Needs) -> str | None:
 
 def problem_of_files(files: Files) -> str | None:
     """Says which files are missing or of another size."""
-    missing, other = [], []
-    for name, size in files.sizes.items():
-        try:
-            found = (files.folder / name).stat().st_size
-        except OSError:
-            missing.append(name)
-            continue
-        if found != size:
-            other.append(f"{name} has {found} bytes, not {size}")
+    found = dict(zip(files.sizes, in_threads(lambda name: size_of(files.folder / name), files.sizes), strict=True))
+    missing = [name for name, size in found.items() if size is None]
+    other = [
+        f"{name} has {size} bytes, not {files.sizes[name]}"
+        for name, size in found.items()
+        if size is not None and size != files.sizes[name]
+    ]
     count = "the file" if len(files.sizes) == 1 else f"the {len(files.sizes)} files"
     expected = f"expected {count} of {files.what} in {files.folder}"
     if missing:

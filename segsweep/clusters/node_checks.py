@@ -5,10 +5,11 @@ else a trial depends on.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import ray
 from rich.console import Console
 
 from segdata.errors import InputError
@@ -20,7 +21,8 @@ from segsweep.clusters.versions import refuse_other_versions, version_question
 
 __all__ = ["CheckedNodes", "check_nodes", "remarks", "refuse_unfit"]
 
-FACTS_S = 300.0  # sizes of 50,000 images over a busy network file system take a minute
+FACTS_S = 300.0
+FILE_S = 0.01  # to look at each, of several at a time, over a busy network file system
 SLOW_WRITE_S = 1.0
 SKEW_S = 5.0
 
@@ -53,24 +55,28 @@ def check_nodes(storage: Path, needs: Needs, console: Console) -> CheckedNodes:
     return checked
 
 
-def fit_nodes(nodes: Sequence[ClusterNode], storage: Path, needs: Needs) -> CheckedNodes:
+def fit_nodes(
+    nodes: Sequence[ClusterNode], storage: Path, needs: Needs, over: Callable[[], bool] = lambda: False
+) -> CheckedNodes:
     """Asks nodes, and refuses those that are not fit; those that leave the cluster meanwhile do not count.
 
     Raises:
-        InputError: As `check_nodes`.
+        InputError: As `check_nodes`; also when it is `over` before they have answered.
     """
     ask = version_question()
-    versions = ask_each(nodes, ask)
+    versions = ask_each(nodes, ask, over=over)
     refuse_silent_nodes(versions.lacking)
     refuse_other_versions(ask(), {node.name: found for node, found in versions.given.items()})
     with storage_probe(storage) as probe:
         ended_s: dict[ClusterNode, float] = {}
+        sent = ray.put(needs)  # once for all: names of many files are megabytes
         answers: Answers[NodeFacts] = ask_each(
             list(versions.given),
             facts_here,
-            lambda node: NodeQuestion(probe, node.id, needs),
-            FACTS_S,
+            lambda node: (NodeQuestion(probe, node.id), sent),
+            FACTS_S + FILE_S * sum(len(files.sizes) for files in needs.files),
             heard=lambda node: ended_s.__setitem__(node, time.time()),
+            over=over,
         )
         refuse_silent_nodes(answers.lacking)
         facts = {node.name: found for node, found in answers.given.items()}
@@ -79,7 +85,9 @@ def fit_nodes(nodes: Sequence[ClusterNode], storage: Path, needs: Needs) -> Chec
     skews = {node.name: found.ended_unix_s - ended_s[node] for node, found in answers.given.items()}
     return CheckedNodes(
         frozenset(node.id for node in answers.given),
-        tuple(memory for found in facts.values() for memory in found.gpus_gb),
+        tuple(
+            memory for node, found in answers.given.items() if node.resources.get("GPU", 0) for memory in found.gpus_gb
+        ),
         remarks(storage, facts, skews),
     )
 

@@ -17,11 +17,10 @@ GPU_ANSWER_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class NodeQuestion:
-    """What a node is asked: to look into the storage and leave `file` there, and whether it holds what is needed."""
+    """What a node is asked: to look into the storage and leave `file` there."""
 
     probe: StorageProbe
     file: str
-    needs: Needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +40,25 @@ class NodeFacts:
     ended_unix_s: float
 
 
-def facts_here(question: NodeQuestion) -> NodeFacts:
-    """Answers on the node that calls it."""
+def facts_here(question: NodeQuestion, needs: Needs) -> NodeFacts:
+    """Answers on the node that calls it, and says what it lacks of `needs`."""
     seen = look(question.probe, question.file)
-    problem = problem_of(question.needs)
+    problem = problem_of(needs)
     return NodeFacts(seen, problem, gpu_memory_here(), time.time())
 
 
-def gpu_memory_here() -> tuple[float, ...]:
-    """Returns the memory of each GPU of this machine in GiB; empty if there is none, or no nvidia-smi to say so."""
+def gpu_memory_here(visible: str | None = None) -> tuple[float, ...]:
+    """Returns the memory of each GPU of this machine in GiB; empty if there is none, or no nvidia-smi to say so.
+
+    Args:
+        visible: The GPUs that count, as CUDA_VISIBLE_DEVICES names them; None = all.
+    """
     program = shutil.which("nvidia-smi")
-    if program is None:
+    if program is None or visible in ("", "-1"):
         return ()
+    chosen = [] if visible is None else [f"--id={visible}"]
     try:
-        done = subprocess.run([program, *GPU_QUERY], capture_output=True, text=True, timeout=GPU_ANSWER_S)
+        done = subprocess.run([program, *chosen, *GPU_QUERY], capture_output=True, text=True, timeout=GPU_ANSWER_S)
     except (OSError, subprocess.TimeoutExpired):
         return ()
     lines = done.stdout.split("\n") if done.returncode == 0 else []

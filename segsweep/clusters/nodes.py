@@ -13,6 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 __all__ = ["Answers", "ClusterNode", "alive_nodes", "ask_each", "on_node"]
 
 Answer = TypeVar("Answer")
+POLL_S = 1.0
 ANSWER_S = 120.0  # a worker starts within seconds, or a minute where the disk is busy
 
 
@@ -62,9 +63,10 @@ def on_node(node: ClusterNode) -> NodeAffinitySchedulingStrategy:
 def ask_each(
     nodes: Sequence[ClusterNode],
     question: Callable[..., Answer],
-    argument: Callable[[ClusterNode], Any] | None = None,
+    arguments: Callable[[ClusterNode], tuple[Any, ...]] = lambda node: (),
     timeout_s: float = ANSWER_S,
     heard: Callable[[ClusterNode], None] = lambda node: None,
+    over: Callable[[], bool] = lambda: False,
 ) -> Answers[Answer]:
     """Runs `question` once on each node, on no CPU, so that a busy node answers too.
 
@@ -72,18 +74,18 @@ def ask_each(
         nodes: Whom to ask.
         question: A function; one that is defined inside another travels by value, so that a node needs none of our
             packages for it.
-        argument: Returns what a node's question is called with; None = nothing.
+        arguments: Returns what a node's question is called with.
         timeout_s: For all of them together.
         heard: Called as soon as a node has answered.
+        over: Tells that nobody wants to know any more.
     """
     task = ray.remote(num_cpus=0, max_retries=0)(question)
-    arguments = {node: () if argument is None else (argument(node),) for node in nodes}
-    asked = {task.options(scheduling_strategy=on_node(node)).remote(*arguments[node]): node for node in nodes}
+    asked = {task.options(scheduling_strategy=on_node(node)).remote(*arguments(node)): node for node in nodes}
     given: dict[ClusterNode, Answer] = {}
     lacking: dict[ClusterNode, str] = {}
     waiting, end_s = list(asked), time.monotonic() + timeout_s
-    while waiting and (left_s := end_s - time.monotonic()) > 0:
-        ended, waiting = ray.wait(waiting, timeout=left_s)
+    while waiting and (left_s := end_s - time.monotonic()) > 0 and not over():
+        ended, waiting = ray.wait(waiting, timeout=min(POLL_S, left_s))
         for reference in ended:
             node = asked[reference]
             heard(node)

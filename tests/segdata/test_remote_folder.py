@@ -10,7 +10,7 @@ import pytest
 
 from segdata.errors import DatasetError
 from segdata.image_cache import Copier, copy_to_node
-from segdata.remote_folder import fetch_folder, fetched_sums, place_of, problem_of, reading_problem
+from segdata.remote_folder import fetch_folder, fetched_sums, place_of, problem_of, reading_problem, without_password
 
 URL = "memory://nuclei/images"
 
@@ -84,6 +84,34 @@ def test_a_folder_on_an_s3_server_is_fetched(s3: str) -> None:
     system.pipe_file("bucket/images/a.png", b"A")
     fetch_folder(url, place_of(url))
     assert contents(place_of(url)) == {"a.png": b"A"}
+
+
+def test_a_name_that_leads_out_of_the_folder_is_refused(store: Any, cache: Path) -> None:
+    store.store["/nuclei/images/../../evil.png"] = store.store["/nuclei/images/a.png"]
+    try:
+        with pytest.raises(DatasetError, match=r"expected names of files in the folder, but got '../../evil.png'"):
+            fetch_folder(URL, place_of(URL))
+    finally:
+        del store.store["/nuclei/images/../../evil.png"]
+    assert not cache.exists()
+
+
+def test_a_file_that_is_gone_meanwhile_is_named(store: Any) -> None:
+    fetch_folder(URL, place_of(URL))
+    with pytest.raises(DatasetError, match=r"memory://nuclei/images: expected c.png as it was read a moment ago"):
+        fetched_sums(URL, place_of(URL), frozenset({"a.png", "c.png"}))
+
+
+def test_an_index_that_cannot_be_written_is_no_room(store: Any) -> None:
+    place_of(URL).with_suffix(".tmp").mkdir(parents=True)
+    with pytest.raises(DatasetError, match="expected room on this machine for the images, but got: .*Is a directory"):
+        fetch_folder(URL, place_of(URL))
+
+
+def test_a_password_in_a_url_is_refused_and_not_shown() -> None:
+    url = "sftp://me:secret@host/images"
+    assert problem_of(url) == "a URL without a password, which its package finds in your settings or environment"
+    assert without_password(url) == "sftp://me:***@host/images" and "secret" not in str(reading_problem(url, "a.png"))
 
 
 @pytest.mark.parametrize("url", ["memory://nuclei/labels", "s3://nobucket/images"])

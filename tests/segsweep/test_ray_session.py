@@ -73,6 +73,11 @@ def test_a_token_that_is_not_the_clusters(
     assert f"expected a Ray cluster that lets us in, but got none ({told}" in said and "secret" not in said
 
 
+def test_what_ray_itself_refuses_is_told_in_its_words(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = refused_with(ValueError("Ray Client requires pip package `ray[client]`.\nMore"), address, monkeypatch)
+    assert said.endswith("lets us in, but got: Ray Client requires pip package `ray[client]`. Check it.")
+
+
 @pytest.mark.parametrize(
     ("address", "message"),
     [

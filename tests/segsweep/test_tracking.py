@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow  # creating a store takes seconds
 
 METRIC = "segm_mAP"
+CALLS = ("create_run", "log_batch", "log_artifact", "set_terminated", "update_run", "get_run", "get_experiment")
 Open = Callable[..., "Search"]
 
 
@@ -28,7 +29,15 @@ class Network:
 
     def __init__(self, recorder: SweepRecorder) -> None:
         self.down, self.tried, self.now_s, self.up_at_s = False, 0, 0.0, float("inf")
-        for name in ("create_run", "log_batch", "log_artifact", "set_terminated", "update_run", "get_run"):
+        for name in (
+            "create_run",
+            "log_batch",
+            "log_artifact",
+            "set_terminated",
+            "update_run",
+            "get_run",
+            "get_experiment",
+        ):
             setattr(recorder.client, name, self.guarded(getattr(recorder.client, name)))
 
     def wait(self, seconds: float) -> None:
@@ -130,7 +139,7 @@ def test_a_dead_store_is_not_asked_at_every_event(tracked: Tracked) -> None:
     tracked.network.down = True
     tracked.train("a", [0.1, 0.2, 0.3])
     tracked.train("b", [0.1, 0.2, 0.3])
-    assert tracked.network.tried == 1  # each try at a server that is away may take a minute
+    assert tracked.network.tried == 1  # each try at a server that is away may take 20 s
     assert sorted(tracked.observer.missed) == [0, 1]
     tracked.network.down = False
     tracked.observer.catch_up_at_last(0)
@@ -149,11 +158,35 @@ def test_at_the_end_a_store_that_is_away_is_waited_for(tracked: Tracked, caplog:
     assert caplog.text.count("waiting 60 s at most for the MLflow store") == 1
 
 
-def test_a_store_that_stays_away_is_not_waited_for_any_longer(tracked: Tracked) -> None:
+def test_a_store_that_stays_away_is_not_waited_for_any_longer(
+    tracked: Tracked, caplog: pytest.LogCaptureFixture
+) -> None:
     tracked.network.down = True
     tracked.train("a", [0.1, 0.2, 0.3])
     tracked.observer.catch_up_at_last(60)
     assert tracked.network.now_s == 60 and sorted(tracked.observer.missed) == [0]
+    assert "missing in MLflow until the sweep is resumed: trials 0000" in caplog.text
+
+
+def test_a_trial_that_the_store_refuses_holds_up_no_other(
+    tracked: Tracked, caplog: pytest.LogCaptureFixture, monkeypatch: Any
+) -> None:
+    tracked.network.down = True
+    tracked.train("a", [0.1, 0.2, 0.3])
+    tracked.train("b", [0.1, 0.2, 0.3])
+    tracked.network.down = False
+    log_artifact = tracked.recorder.client.log_artifact
+
+    def refuse_the_first(run: str, path: str) -> None:
+        if "/0000/" in path:
+            raise MlflowException("too large")
+        log_artifact(run, path)
+
+    monkeypatch.setattr(tracked.recorder.client, "log_artifact", refuse_the_first)
+    tracked.observer.catch_up_at_last(60)
+    assert tracked.network.now_s == 0 and sorted(tracked.observer.missed) == [0]
+    assert tracked.runs()[1].info.status == "FINISHED"
+    assert "missing in MLflow until the sweep is resumed: trials 0000" in caplog.text
 
 
 def test_synchronizing_twice_writes_nothing_twice(tracked: Tracked) -> None:

@@ -41,7 +41,7 @@ def context_of(data: DataDescription, trials: Path, processes: int) -> TrialCont
 
 def run(trial: TrialConfig, data: DataDescription, folder: Path, processes: int) -> Outcome:
     context = context_of(data, folder, processes)
-    return run_to_outcome({"number": 0, "trial": trial.to_dict()}, context, TrialFiles(folder / "0000"), None)
+    return run_to_outcome({"number": 0, "trial": trial.to_dict()}, context, TrialFiles(folder / "0000"))
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from trainables.ray_trainable import TrialContext, run_to_outcome
 from trainables.trial_files import Outcome, TrialFiles
 
 TrialOf = Callable[..., TrialConfig]
+CLOCKS = {"monotonic": time.monotonic, "sleep": time.sleep}
 
 
 @pytest.fixture(autouse=True)
@@ -52,12 +54,12 @@ def run(tiny_trial: TrialOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Returns a function that runs a trial as its Ray actor does, without Tune."""
     monkeypatch.setattr(ray_trainable, "report", lambda files, row: None)
 
-    def run(data: DataDescription, *, deadline_s: float | None = None, number: int = 0) -> Outcome:
+    def run(data: DataDescription, *, number: int = 0, **more: Any) -> Outcome:
         metric, model = ("mIoU", "segformer") if data.task == "semantic" else ("segm_mAP", "mask-rcnn")
         settings: dict[str, Any] = {"seed": 7, "threads": 1, "loader_workers": 0, "max_failures": 0}
-        context = TrialContext(data, tmp_path, metric, "max", **settings)
+        context = TrialContext(data, tmp_path, metric, "max", **settings, **more)
         config = {"number": number, "trial": tiny_trial(model, epochs=1).to_dict()}
-        return run_to_outcome(config, context, TrialFiles(tmp_path / f"{number:04d}"), deadline_s)
+        return run_to_outcome(config, context, TrialFiles(tmp_path / f"{number:04d}"))
 
     return run
 
@@ -139,6 +141,21 @@ def test_an_image_that_changed_fails_the_trial_and_is_named(
     assert outcome.reason.startswith(f"{victim}: expected the file that the sweep was started with (SHA-256 ")
 
 
+def test_copying_is_not_counted_as_the_trials_own_time(
+    shared: Callable[[str], DataDescription], run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed_s = 0.0
+    monkeypatch.setattr(ray_trainable, "time", SimpleNamespace(time=lambda: time.time() + passed_s, **CLOCKS))
+
+    def slowly(*arguments: Any) -> DataDescription:
+        nonlocal passed_s
+        passed_s = 7200.0
+        return on_this_node(*arguments)
+
+    monkeypatch.setattr(ray_trainable, "on_this_node", slowly)
+    assert run(shared("semantic"), trial_timeout_s=3600.0).kind == "completed"
+
+
 def test_a_trial_can_be_stopped_while_it_copies(
     shared: Callable[[str], DataDescription], run: Callable[..., Outcome], tmp_path: Path
 ) -> None:
@@ -147,5 +164,5 @@ def test_a_trial_can_be_stopped_while_it_copies(
     TrialFiles(tmp_path / "0001").ask_to_stop()
     assert run(data, number=1).kind == "asked-to-stop"
     (tmp_path / "cache").rename(tmp_path / "old cache")
-    assert run(data, deadline_s=time.time() - 1).kind == "out-of-time"
+    assert run(data, deadline_unix_s=time.time() - 1).kind == "out-of-time"
     assert not TrialFiles(tmp_path / "0001").log.exists()  # no training process was started

@@ -124,7 +124,7 @@ def test_two_processes_gather_all_label_maps_for_it(
     )
     trial = tiny_trial("segmenter", epochs=1)
     trial = replace(trial, model=ModelChoice("segmenter", "vit-t", init="none", width=0.25, head_width=0.125))
-    ended = run_to_outcome({"number": 0, "trial": trial.to_dict()}, context, TrialFiles(tmp_path / "0000"), None)
+    ended = run_to_outcome({"number": 0, "trial": trial.to_dict()}, context, TrialFiles(tmp_path / "0000"))
     if images == 3:
         assert ended.kind == "completed", ended.reason
         assert rows[0].scores["share_wrong"] == pytest.approx(1 - rows[0].scores["accuracy"], abs=1e-12)

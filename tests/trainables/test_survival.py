@@ -88,7 +88,7 @@ def run(litter: DataDescription, tiny_trial: TrialOf, tmp_path: Path, reports: l
         beside = {"custom_imports": ("fault",), "folder": tmp_path}
         context = TrialContext(data=data, trials=tmp_path, **settings | beside | others)  # type: ignore[arg-type]
         config = {"number": 0, "trial": tiny_trial("segformer").to_dict()}
-        return run_to_outcome(config, context, TrialFiles(tmp_path / "0000"), None)
+        return run_to_outcome(config, context, TrialFiles(tmp_path / "0000"))
 
     return run
 

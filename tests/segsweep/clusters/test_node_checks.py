@@ -1,6 +1,8 @@
 """What is said of nodes that are not fit, from what they found; how they find it is in test_cluster.py."""
 
+import sys
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -164,6 +166,19 @@ def test_modules_of_the_users_own(tmp_path: Path) -> None:
     assert problem_of(needs) == "expected the module nowhere (custom_imports), but it is not installed"
 
 
+def test_a_module_that_an_import_hook_finds_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pip install -e` leaves such a hook."""
+
+    class Hook:
+        @staticmethod
+        def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+            return ModuleSpec(name, None) if name == "editable_heads" else None
+
+    assert problem_of(Needs(modules=["editable_heads"])) is not None
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Hook])
+    assert problem_of(Needs(modules=["editable_heads"])) is None
+
+
 def test_gpu_memory_is_what_nvidia_smi_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert gpu_memory_here() == ()
@@ -171,11 +186,13 @@ def test_gpu_memory_is_what_nvidia_smi_says(tmp_path: Path, monkeypatch: pytest.
     program.write_text("#!/bin/sh\necho 81920\necho 49152\n")
     program.chmod(0o755)
     assert gpu_memory_here() == (80.0, 48.0)
+    program.write_text('#!/bin/sh\ntest "$1" = --id=1 && echo 49152\n')
+    assert gpu_memory_here("1") == (48.0,) and gpu_memory_here("") == gpu_memory_here("-1") == ()
     program.write_text("#!/bin/sh\necho No devices were found\nexit 6\n")
     assert gpu_memory_here() == ()
 
 
 def test_what_a_node_finds(tmp_path: Path) -> None:
     with storage_probe(tmp_path) as probe:
-        found = facts_here(NodeQuestion(probe, "node-a", Needs(modules=["nowhere"])))
+        found = facts_here(NodeQuestion(probe, "node-a"), Needs(modules=["nowhere"]))
     assert found.seen.word == probe.word and found.problem is not None and "nowhere" in found.problem
