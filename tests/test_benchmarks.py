@@ -107,6 +107,7 @@ def test_a_measurement_that_fails_is_a_row_that_says_why(capsys: pytest.CaptureF
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_trainings_are_measured_against_stock_ones() -> None:
     rows = rows_of(str(BENCHMARKS / "training.py"), "--quick")
     assert [row["target"] for row in rows].count(5.0) == 3 and [row["target"] for row in rows].count(0.98) == 2
@@ -114,6 +115,7 @@ def test_trainings_are_measured_against_stock_ones() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_fusion_gives_what_its_peers_give_and_every_method_has_a_row() -> None:
     """The script compares the results before it takes the time."""
     rows = rows_of(str(BENCHMARKS / "fusion.py"), "--quick")
@@ -125,6 +127,7 @@ def test_fusion_gives_what_its_peers_give_and_every_method_has_a_row() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_what_the_search_costs_is_measured_against_stock_optuna_and_stock_tune() -> None:
     rows = rows_of(str(BENCHMARKS / "search_overhead.py"), "--quick")
     assert [row["name"].split()[1] for row in rows[:1]] == ["suggestion"] and rows[0]["target"] == 1 / 1.3

@@ -60,6 +60,7 @@ def test_both_sides_run_a_sweep_to_its_end_and_ours_leaves_nothing_with_tune(sca
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_short_run_prints_a_row_for_each_target() -> None:
     command = [sys.executable, str(BENCHMARKS / "scale.py"), "--quick", "--json"]
     done = subprocess.run(command, env=dict(os.environ), stdout=subprocess.PIPE, text=True, check=True)
