@@ -325,9 +325,8 @@ def _folder(
     if not is_url(text):
         return _existing(text, folder, key, what, locate)
     if (wanted := problem_of(text)) is not None:
-        raise SweepFileError.of(
-            f"expected {wanted}, but got {without_password(text)!r}", where=locate(key), cure="Correct the URL"
-        )
+        shown = without_password(text)
+        raise SweepFileError.of(f"expected {wanted}, but got {shown!r}", where=locate(key), cure="Correct the URL")
     place = place_of(text)
     remote[place] = text.rstrip("/")
     return place
