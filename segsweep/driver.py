@@ -4,7 +4,6 @@ A launch and a resume are the same thing: whatever the study says is unfinished 
 folder. Imports ray and mlflow; the heavy packages stay in the trials' processes.
 """
 
-import os
 import signal
 import threading
 import time
@@ -21,7 +20,7 @@ from rich.console import Console
 from segdata.errors import InputError, TrialSiteError
 from segsweep.checkpoints import CheckpointKeeper, store_of
 from segsweep.clusters.fleet import Fleet, checked_fleet
-from segsweep.clusters.node_facts import gpu_memory_here
+from segsweep.clusters.node_facts import gpu_memory_in_reach
 from segsweep.clusters.waiting import WaitingCallback
 from segsweep.ending import Extension, budget_of, extended, over, record_end, record_extension
 from segsweep.image_sums import with_sums
@@ -155,7 +154,7 @@ def launch(sweep: Sweep, folder: RunFolder, console: Console, address: str | Non
             stack.enter_context(ray_session(address, console))
             fleet = checked_fleet(sweep, checked.roles, checked.local, console)
         nodes = this_machine() if address is None else cluster_nodes()
-        gpus_gb = gpu_memory_here(os.environ.get("CUDA_VISIBLE_DEVICES")) if fleet is None else fleet.checked.gpus_gb
+        gpus_gb = gpu_memory_in_reach() if fleet is None else fleet.checked.gpus_gb
         resources = launch_resources(sweep, nodes, gpus_gb)
         pool = stack.enter_context(ThreadPoolExecutor(1))
         opening: Future[SweepRecorder] = pool.submit(open_recorder, sweep, checked.origin, run_tags(sweep, checked))

@@ -1,5 +1,6 @@
 """What a node finds out about itself when it is asked, by a function that runs there. Imports the standard library."""
 
+import os
 import shutil
 import subprocess
 import time
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from segsweep.clusters.needs import Needs, problem_of
 from segsweep.clusters.shared_storage import Seen, StorageProbe, look
 
-__all__ = ["MIB_A_GIB", "NodeFacts", "NodeQuestion", "facts_here", "gpu_memory_here"]
+__all__ = ["MIB_A_GIB", "NodeFacts", "NodeQuestion", "facts_here", "gpu_memory_here", "gpu_memory_in_reach"]
 
 MIB_A_GIB = 1024
 GPU_QUERY = ("--query-gpu=memory.total", "--format=csv,noheader,nounits")
@@ -45,6 +46,11 @@ def facts_here(question: NodeQuestion, needs: Needs) -> NodeFacts:
     seen = look(question.probe, question.file)
     problem = problem_of(needs)
     return NodeFacts(seen, problem, gpu_memory_here(), time.time())
+
+
+def gpu_memory_in_reach() -> tuple[float, ...]:
+    """Returns the memory of the GPUs that programs on this machine are given, in GiB."""
+    return gpu_memory_here(os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def gpu_memory_here(visible: str | None = None) -> tuple[float, ...]:

@@ -18,7 +18,7 @@ from search_spaces.models import is_checkpoint_file, is_sweep_reference
 from segdata.errors import TrialError
 from segdata.statistics import ObjectStatistics, PixelStatistics
 from segsweep.clusters.fleet import checked_fleet
-from segsweep.clusters.node_facts import gpu_memory_here
+from segsweep.clusters.node_facts import gpu_memory_in_reach
 from segsweep.clusters.site import NodeSite
 from segsweep.data_roles import SweepRoles, read_roles
 from segsweep.ensembles.fold_tasks import FoldTask, record, run_tasks
@@ -129,7 +129,7 @@ def train_missing(
     with stopped_by_sigterm(), ray_session(address, console), ExitStack() as stack:
         fleet = None if address is None else checked_fleet(sweep, roles, local, console)
         nodes = this_machine() if address is None else cluster_nodes()
-        gpus_gb = gpu_memory_here() if fleet is None else fleet.checked.gpus_gb
+        gpus_gb = gpu_memory_in_reach() if fleet is None else fleet.checked.gpus_gb
         resources = trial_resources(sweep.config.resources, sweep.config.budget.concurrent, nodes, gpus_gb)
         if fleet is not None:
             stack.enter_context(fleet.late_nodes(resources, console))

@@ -180,6 +180,25 @@ def test_a_late_node_that_is_not_fit_gets_no_trial_until_it_is_mended(
         cluster.remove_node(joined)
 
 
+def test_the_watch_over_nodes_that_join_ends_with_its_block_though_one_is_silent(
+    cluster: Cluster, tmp_path: Path, quiet: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(late_nodes, "POLL_S", 0.1)
+    there = {node.id for node in alive_nodes()}
+    silent = cluster.add_node(num_cpus=7)
+    process = silent.all_processes["raylet"][0].process
+    try:
+        node_with(cluster, CPU=7.0)
+        os.kill(process.pid, signal.SIGSTOP)
+        with LateNodes(frozenset(), tmp_path, Needs(), 1, quiet) as watch:
+            until(lambda: watch.fit >= there)  # the silent one holds up no other
+        assert not watch.thread.is_alive() and watch.fit == there and not watch.placeholders
+        assert list(tmp_path.iterdir()) == [] and printed(quiet) == ""
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+        cluster.remove_node(silent)
+
+
 def test_a_trial_finds_out_where_it_is(cluster: Cluster, tmp_path: Path) -> None:
     plain, with_gpu = node_with(cluster), node_with(cluster, GPU=1.0)
     origin = tmp_path / "origin.json"

@@ -10,7 +10,7 @@ import pytest
 from segdata.errors import InputError
 from segsweep.clusters.needs import Files, Needs, files_at, problem_of, with_modules
 from segsweep.clusters.node_checks import refuse_unfit, remarks
-from segsweep.clusters.node_facts import NodeFacts, NodeQuestion, facts_here, gpu_memory_here
+from segsweep.clusters.node_facts import NodeFacts, NodeQuestion, facts_here, gpu_memory_here, gpu_memory_in_reach
 from segsweep.clusters.shared_storage import Seen, StorageProbe, look, storage_probe
 from segsweep.clusters.versions import SOURCES, refuse_other_versions, version_question
 
@@ -187,7 +187,8 @@ def test_gpu_memory_is_what_nvidia_smi_says(tmp_path: Path, monkeypatch: pytest.
     program.chmod(0o755)
     assert gpu_memory_here() == (80.0, 48.0)
     program.write_text('#!/bin/sh\ntest "$1" = --id=1 && echo 49152\n')
-    assert gpu_memory_here("1") == (48.0,) and gpu_memory_here("") == gpu_memory_here("-1") == ()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert gpu_memory_in_reach() == (48.0,) and gpu_memory_here("") == gpu_memory_here("-1") == ()
     program.write_text("#!/bin/sh\necho No devices were found\nexit 6\n")
     assert gpu_memory_here() == ()
 
