@@ -175,8 +175,9 @@ class StudySearcher(Searcher):
 
     def end_unfinished(self, reason: str) -> None:
         """Ends the trials that have not ended, because the sweep has; their scores stay."""
-        for record in [*(self._record(number) for number in self.numbers.values()), *self.unfinished]:
-            self._end(record.number, "stopped" if record.scores else "failed", reason)
+        for number in [*self.numbers.values(), *(record.number for record in self.unfinished)]:
+            self._catch_up(number, max(self._record(number).scores, default=0))
+            self._end(number, "stopped" if self._record(number).scores else "failed", reason)
         self.numbers.clear()
         self.unfinished.clear()
 
@@ -201,7 +202,7 @@ class StudySearcher(Searcher):
         return epoch < record.planned_epochs and self.files_of(number).read_outcome() is None
 
     def _finish(self, number: int, result: Mapping[str, Any], error: bool = False) -> None:
-        last_epoch = self._report(number, result)
+        last_epoch = self._catch_up(number, self._report(number, result))
         self._end(number, *self._outcome(number, last_epoch, error))
 
     def _finish_stopped(self) -> None:
@@ -279,6 +280,15 @@ class StudySearcher(Searcher):
         for observer in self.observers:
             observer.epoch_ended(number, epoch, scores)
         return int(epoch)
+
+    def _catch_up(self, number: int, last_epoch: int) -> int:
+        """Reports the epochs after `last_epoch` that the trial wrote down before its end came, which kept Tune from
+        hearing of them: a full disk, a kill. Returns the last one.
+        """
+        for row in self.files_of(number).read_history():
+            if row.epoch > last_epoch:
+                last_epoch = self._report(number, {**row.scores, "epoch": row.epoch})
+        return last_epoch
 
     def _report_loss(self, trial: Trial, epoch: int, loss: float) -> None:
         """Notes the training loss of an epoch where that decides which epoch's weights are kept."""

@@ -25,7 +25,7 @@ from segsweep.search.study import (
     trial_records,
 )
 from segsweep.search_config import SamplerConfig
-from trainables.trial_files import Outcome
+from trainables.trial_files import EpochScores, Outcome
 
 if TYPE_CHECKING:
     from tests.segsweep.conftest import Search
@@ -95,6 +95,31 @@ def test_trouble_of_the_infrastructure_is_a_failure(search: Open, ending: str) -
     assert (trial.state, constraint(trial)) == (TrialState.FAIL, 0.0)
     assert one.records()[0].outcome == "failed"
     assert ("SIGKILL" if ending == "killed" else "max_failures") in one.records()[0].reason
+
+
+@pytest.mark.parametrize(("kind", "outcome"), [("failed", "failed"), ("out-of-time", "stopped")])
+def test_an_epoch_written_down_that_tune_never_heard_of_is_not_lost(search: Open, kind: str, outcome: str) -> None:
+    one = search()
+    one.searcher.suggest("a")
+    one.report("a", 1, 0.1)
+    files = one.files(0)
+    files.directory.mkdir(parents=True)
+    for epoch, score in [(1, 0.1), (2, 0.4)]:
+        files.append_history(EpochScores(epoch, {METRIC: score}))
+    files.write_outcome(Outcome(kind, "No space left on device"))
+    one.searcher.on_trial_complete("a", {"epoch": 1, METRIC: 0.1, "done": True})
+    record = one.records()[0]
+    assert (record.outcome, record.scores, record.best_epoch) == (outcome, {1: 0.1, 2: 0.4}, 2)
+    assert (0, 2) in [(number, epoch) for number, epoch, _ in one.witness.epochs]
+
+
+def test_neither_is_one_of_a_trial_that_ends_with_its_sweep(search: Open) -> None:
+    one = search()
+    one.searcher.suggest("a")
+    one.files(0).directory.mkdir(parents=True)
+    one.files(0).append_history(EpochScores(1, {METRIC: 0.3}))
+    one.searcher.end_unfinished("the sweep ended: 2 h are over")
+    assert (one.records()[0].outcome, one.records()[0].scores) == ("stopped", {1: 0.3})
 
 
 def test_a_second_call_for_the_same_trial_changes_nothing(search: Open) -> None:
