@@ -7,7 +7,7 @@ the two sides take turns, and a ratio is the median of the pairs' own. Nothing i
 ended, nor after places begin to stay empty.
 
 no-op    trials without sleep: time and driver CPU time a trial, memory, files; early and late ones
-sleep    trials that sleep: what a place loses between two of them, by trials at a time
+sleep    trials that sleep: what a place loses between two of them once all places are taken, by trials at a time
 suggest  the time of a suggestion of TPE by ended trials, as search_overhead.py measures it
 
 python benchmarks/scale.py [--quick] [--json] [--parts ...] [--trials N] [--at-a-time C ...] [--pairs P]
@@ -23,8 +23,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,10 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Run:
-    """What one sweep showed; times in seconds of one clock, `uss` in bytes by ended trials, files as (count, bytes)."""
+    """What one sweep showed; times in seconds of one clock, `uss` in bytes by ended trials, files as (count, bytes).
+
+    `begun` has the process of each trial and when it began there, by a clock of its own.
+    """
 
     concurrent: int
     suggestions_s: Sequence[float]
@@ -46,6 +51,7 @@ class Run:
     cpu_s: Sequence[float]
     uss: dict[int, int]
     files: dict[str, tuple[int, int]]
+    begun: Sequence[tuple[int, float]] = ()
 
     @property
     def trials(self) -> int:
@@ -54,7 +60,7 @@ class Run:
     @property
     def steady(self) -> slice:
         """Ends of trials while all places were taken: each had a trial before, and has another one after."""
-        return slice(2 * self.concurrent, self.trials - self.concurrent)
+        return slice(2 * self.concurrent, self.trials - self.concurrent + 1)
 
     def trial_ms(self, part: slice | None = None) -> float:
         """From one end of a trial to the next."""
@@ -69,8 +75,18 @@ class Run:
         return slice(number * self.trials // 10, (number + 1) * self.trials // 10)
 
     def lost_ms(self, train_s: float) -> float:
-        """What a place spends between two trials that train for `train_s`."""
-        return self.concurrent * self.trial_ms() - 1e3 * train_s
+        """What a place spends between two trials that train for `train_s`, on average; first trials wait for all.
+
+        Raises:
+            RuntimeError: A place had more than one process, so not every step is between two trials of one place.
+        """
+        by_process = defaultdict[int, list[float]](list)
+        for process, began_s in sorted(self.begun, key=lambda one: one[1]):
+            by_process[process].append(began_s)
+        if len(by_process) != self.concurrent:
+            raise RuntimeError(f"expected {self.concurrent} processes, but got {len(by_process)}")
+        steps_s = [later - early for began in by_process.values() for early, later in pairwise(began[1:])]
+        return 1e3 * (statistics.mean(steps_s) - train_s)
 
     def memory_kb(self) -> float:
         """Growth of the driver's own memory a trial, between the first and the last mark."""
@@ -96,7 +112,7 @@ def run(side: str, folder: Path, trials: int, concurrent: int, **settings: Any) 
     seen = json.loads(done.stdout.splitlines()[-1])
     uss = {int(mark): value for mark, value in seen["uss"].items()}
     print(f"scale: {side}, {trials} trials, {concurrent} at a time", file=sys.stderr, flush=True)
-    return Run(concurrent, seen["suggestions_s"], seen["ended_s"], seen["cpu_s"], uss, seen["files"])
+    return Run(concurrent, seen["suggestions_s"], seen["ended_s"], seen["cpu_s"], uss, seen["files"], seen["begun"])
 
 
 def run_pairs(pairs: int, *arguments: Any, **settings: Any) -> list[tuple[Run, Run]]:

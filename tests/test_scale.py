@@ -1,5 +1,6 @@
 """The benchmark of many trials: its arithmetic, and that both sides run the same sweep; no timings."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -36,9 +37,16 @@ def run_of(scale: Any, step_s: float, cpu_s: float = 0.01, kb: int = 40, concurr
 def test_a_run_is_measured_while_all_places_are_taken(scale: Any) -> None:
     run = run_of(scale, 0.25, concurrent=2)
     assert run.trial_ms() == pytest.approx(250) and run.cpu_ms() == pytest.approx(10)
-    assert run.lost_ms(train_s=0.3) == pytest.approx(2 * 250 - 300)  # two places, so one trial each 0.5 s
     assert run.memory_kb() == pytest.approx(40) and run.files_a_trial() == pytest.approx(64 / 20)
     assert run.trial_ms(run.tenth(1)) == pytest.approx(250)
+
+
+def test_what_a_place_loses_is_measured_from_one_begin_to_the_next_in_it(scale: Any) -> None:
+    first, second = [(1, 0.0), (1, 5.0), (1, 6.0), (1, 7.0)], [(2, 1.0), (2, 5.5), (2, 6.9)]
+    run = dataclasses.replace(run_of(scale, 0.5), begun=[*first, *second])  # the first step of each is longer
+    assert run.lost_ms(train_s=0.9) == pytest.approx(1e3 * ((1.0 + 1.0 + 1.4) / 3 - 0.9))
+    with pytest.raises(RuntimeError, match="expected 2 processes, but got 3"):
+        dataclasses.replace(run, begun=[*first, *second, (3, 8.0)]).lost_ms(train_s=0.9)
 
 
 def test_a_ratio_is_the_median_of_the_pairs_own(scale: Any) -> None:
@@ -56,6 +64,7 @@ def test_both_sides_run_a_sweep_to_its_end_and_ours_leaves_nothing_with_tune(sca
         in_tune = {"ours": 2, "theirs": 2 + 2 * 12}[side]  # Tune's two files of all, a pointer an epoch
         assert run.files["tune"][0] == pytest.approx(in_tune, abs=2)
         assert run.files["trials"][0] == 12 * 3
+        assert len(run.begun) == 12
     assert not list(tmp_path.iterdir())
 
 

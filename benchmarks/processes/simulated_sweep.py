@@ -6,6 +6,10 @@ ours does: a line of its history, the pointer that Ray is handed, and at the end
 function, the same searcher class over a journal, and the same scheduler (none). benchmarks/lab_scale.py runs ours on a
 cluster, by its address: then a trial has a CPU, and all CPUs have trials.
 
+Starting a worker takes seconds of a core, and Ray Tune gives a trial that waits for one to a worker that has become
+free: trials shorter than all those starts would never take all places. So where trials sleep and their places are
+counted, the first ones wait until each place has its worker, and then end one after the other.
+
 ours    `driver.run_trials` whole, with a recorder that does nothing: observers of checkpoints, progress and tracking,
         the queue of wishes, the budget's stopper, our names of folders
 theirs  `tune.Tuner` with `reuse_actors`, and nothing else of ours; Tune's loggers are off on both sides
@@ -47,6 +51,7 @@ from trainables.ray_trainable import leave_unfit, report
 from trainables.trial_files import EpochScores, Outcome, TrialFiles
 
 METRIC, SEED = "segm_mAP", 7
+PLACES_S = 600.0  # until all places have their workers
 ROLE = "{annotations: data/annotations.json, images: data/images}"
 SWEEP = """\
 name: {side}
@@ -143,20 +148,37 @@ class WatchedSearcher(StudySearcher):
         self.watch.ended()
 
 
-def simulated(sleep_s: float) -> Any:
-    """Returns a trainable that sleeps instead of training."""
+def waited_for_all(places: Path, count: int) -> bool:
+    """Waits in the first trial of a process until all places have one; tells whether it was the first."""
+    mine = places / str(os.getpid())
+    if mine.exists():
+        return False
+    mine.touch()
+    end_s = time.monotonic() + PLACES_S
+    while len(list(places.iterdir())) < count:
+        if time.monotonic() > end_s:
+            raise RuntimeError(f"expected {count} workers within {PLACES_S:g} s, but got {len(list(places.iterdir()))}")
+        time.sleep(0.5)
+    return True
+
+
+def simulated(sleep_s: float, places: Path, count: int | None) -> Any:
+    """Returns a trainable that sleeps instead of training; with a `count` of places the first ones wait for all."""
 
     def train(config: Mapping[str, Any], context: Any) -> None:
         leave_unfit(context.site)
         files = TrialFiles(context.trials / f"{config['number']:04d}")
         files.reserve_outcome()
         lr, epochs = config["trial"]["optimization"]["lr"], config["trial"]["schedule"]["epochs"]
+        began_s = time.time()
+        if count is not None and waited_for_all(places, count):
+            time.sleep(epochs * sleep_s * (config["number"] % count) / count)
         for epoch in range(1, epochs + 1):
             time.sleep(sleep_s)
             row = EpochScores(epoch, {METRIC: lr * epoch})
             files.append_history(row)
             report(files, row)
-        files.write_outcome(Outcome("completed"))
+        files.write_outcome(Outcome("completed", values={"process": os.getpid(), "began_s": began_s}))
 
     return train
 
@@ -233,6 +255,12 @@ def run_theirs(sweep: Sweep, folder: RunFolder, resources: TrialResources, train
     ).fit()
 
 
+def begun(folder: RunFolder, trials: int) -> list[tuple[int, float]]:
+    """Returns the process in which each trial ran, and when it began there, in Unix seconds."""
+    outcomes = [folder.trial(number).read_outcome() for number in range(trials)]
+    return [(int(one.values["process"]), one.values["began_s"]) for one in outcomes if one is not None]
+
+
 def files_below(folder: Path) -> tuple[int, int]:
     """Returns how many files there are, and their bytes on disk."""
     files = [path for path in folder.rglob("*") if path.is_file()]
@@ -250,7 +278,10 @@ def main(settings: Settings) -> dict[str, Any]:
         clustered = settings.address is not None
         fleet = Fleet(sweep.storage, needs, check_nodes(sweep.storage, needs, console)) if clustered else None
         folder.create(sweep, Origin.new(sweep, "f00d"))
-        run(sweep, folder, resources, simulated(settings.sleep_s), fleet)
+        places = Path(settings.folder) / "places"
+        places.mkdir()
+        counted = settings.concurrent if settings.sleep_s else None
+        run(sweep, folder, resources, simulated(settings.sleep_s, places, counted), fleet)
     parts = {part: files_below(folder.path / part) for part in ("", "trials", "tune")}
     return {
         "concurrent": resources.concurrent,
@@ -259,6 +290,7 @@ def main(settings: Settings) -> dict[str, Any]:
         "suggestions_s": watch.suggestions_s,
         "placed_s": watch.placed_s,
         "ended_s": watch.ended_s,
+        "begun": begun(folder, settings.trials),
         "cpu_s": watch.cpu_s,
         "uss": watch.uss,
         "files": parts,
