@@ -78,7 +78,7 @@ class Run:
         """What a place spends between two trials that train for `train_s`, on average; first trials wait for all.
 
         Raises:
-            RuntimeError: A place had more than one process, so not every step is between two trials of one place.
+            RuntimeError: There were more or fewer processes than places, so steps are not those of a place.
         """
         by_process = defaultdict[int, list[float]](list)
         for process, began_s in sorted(self.begun, key=lambda one: one[1]):

@@ -155,9 +155,9 @@ def waited_for_all(places: Path, count: int) -> bool:
         return False
     mine.touch()
     end_s = time.monotonic() + PLACES_S
-    while len(list(places.iterdir())) < count:
+    while (taken := len(list(places.iterdir()))) < count:
         if time.monotonic() > end_s:
-            raise RuntimeError(f"expected {count} workers within {PLACES_S:g} s, but got {len(list(places.iterdir()))}")
+            raise RuntimeError(f"expected {count} workers within {PLACES_S:g} s, but got {taken}")
         time.sleep(0.5)
     return True
 
